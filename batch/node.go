@@ -1,0 +1,220 @@
+package batch
+
+import (
+	"slices"
+	"time"
+)
+
+// NodeState is what a compute node is doing.
+type NodeState string
+
+// States of a compute node.
+const (
+	NodeCreating        NodeState = "creating"
+	NodeStarting        NodeState = "starting"
+	NodeWaitingForStart NodeState = "waitingforstarttask"
+	NodeStartTaskFailed NodeState = "starttaskfailed"
+	NodeIdle            NodeState = "idle"
+	NodeRunning         NodeState = "running"
+	NodeRebooting       NodeState = "rebooting"
+	NodeReimaging       NodeState = "reimaging"
+	NodeLeavingPool     NodeState = "leavingpool"
+	NodeOffline         NodeState = "offline"
+	NodeUnknown         NodeState = "unknown"
+	NodeUnusable        NodeState = "unusable"
+	NodePreempted       NodeState = "preempted"
+)
+
+// NodeStates are all of them, in the order of a node's life.
+var NodeStates = []NodeState{
+	NodeCreating, NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeRebooting,
+	NodeReimaging, NodeLeavingPool, NodeOffline, NodeUnknown, NodeUnusable, NodePreempted,
+}
+
+// nodeMoves are the legal moves. Unknown remembers nothing: a node that comes
+// back reports what it is.
+var nodeMoves = map[NodeState][]NodeState{
+	NodeCreating:        {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable},
+	NodeStarting:        {NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeRebooting, NodeReimaging},
+	NodeWaitingForStart: {NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeRebooting, NodeReimaging},
+	NodeStartTaskFailed: {NodeIdle, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable},
+	NodeIdle:            {NodeRunning, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable, NodePreempted},
+	NodeRunning:         {NodeIdle, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable, NodePreempted},
+	NodeRebooting:       {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeReimaging},
+	NodeReimaging:       {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeRebooting},
+	NodeOffline:         {NodeIdle, NodeRunning, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable},
+	NodeUnknown:         {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnusable},
+	NodeUnusable:        {NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeIdle},
+	NodePreempted:       {NodeLeavingPool, NodeUnknown, NodeStarting},
+	NodeLeavingPool:     nil,
+}
+
+// SchedulingState tells whether a node takes new tasks.
+type SchedulingState string
+
+// Scheduling states.
+const (
+	SchedulingEnabled  SchedulingState = "enabled"
+	SchedulingDisabled SchedulingState = "disabled"
+)
+
+// DisableSchedulingOption says what becomes of the tasks of a node whose
+// scheduling is disabled.
+type DisableSchedulingOption string
+
+// Options of disabling.
+const (
+	DisableRequeue        DisableSchedulingOption = "requeue"
+	DisableTerminate      DisableSchedulingOption = "terminate"
+	DisableTaskCompletion DisableSchedulingOption = "taskcompletion"
+)
+
+// RebootOption says what becomes of tasks when a node is rebooted or reimaged.
+type RebootOption string
+
+// Options of reboot and reimage; see NodeDeallocationOption for the meanings.
+const (
+	RebootRequeue        RebootOption = "requeue"
+	RebootTerminate      RebootOption = "terminate"
+	RebootTaskCompletion RebootOption = "taskcompletion"
+	RebootRetainedData   RebootOption = "retaineddata"
+)
+
+// NormalizeRebootOption brings the word to its casing; requeue is the default.
+func NormalizeRebootOption(property string, o *RebootOption) error {
+	return word(property, o, RebootRequeue, RebootTerminate, RebootTaskCompletion, RebootRetainedData)
+}
+
+// NormalizeDisableOption brings the word to its casing; requeue is the default.
+func NormalizeDisableOption(o *DisableSchedulingOption) error {
+	return word("nodeDisableSchedulingOption", o, DisableRequeue, DisableTerminate, DisableTaskCompletion)
+}
+
+// Node is a compute node as the service knows it.
+type Node struct {
+	ID                  NodeID
+	Account             AccountName
+	Pool                PoolID
+	State               NodeState
+	SchedulingState     SchedulingState
+	StateTransitionTime time.Time
+	LastBootTime        time.Time
+	AllocationTime      time.Time
+	IPAddress           string
+	VMSize              string
+	Dedicated           bool
+	TotalTasksRun       int
+	TotalTasksSucceeded int
+	// Running counts are of tasks that are bound to the node and have started.
+	RunningTasks, RunningSlots int
+	StartTask                  *StartTask
+	StartTaskInfo              *StartTaskInfo
+	Errors                     []NodeError
+	AgentVersion               string
+	AgentTime                  time.Time
+	Recent                     []RecentTask
+
+	// Revision is the number of the orders that the node should be at.
+	Revision int64
+	// Boot and Image count requested reboots and reimages; BootDone is the
+	// boot that the agent last reported as finished.
+	Boot, Image, BootDone int
+	// PendingReboot is set while tasks finish before a reboot or reimage.
+	PendingReboot RebootOption
+	// Leaving says what becomes of its tasks while the node leaves its pool.
+	Leaving NodeDeallocationOption
+	// TokenHash is the hash of the secret that the node's agent shows.
+	TokenHash []byte
+	// Instance is the agent process that was heard last.
+	Instance string
+}
+
+// RecentTask is one of the last ten tasks of a node.
+type RecentTask struct {
+	Job           JobID         `json:"jobId"`
+	Task          TaskID        `json:"taskId"`
+	State         TaskState     `json:"taskState"`
+	ExecutionInfo ExecutionInfo `json:"executionInfo"`
+}
+
+// MaxRecentTasks is how many recent tasks a node shows.
+const MaxRecentTasks = 10
+
+// NodeError is a trouble of a node in words.
+type NodeError struct {
+	Code         string      `json:"code"`
+	Message      string      `json:"message"`
+	ErrorDetails []NameValue `json:"errorDetails,omitempty"`
+}
+
+// StartTaskState is running or completed.
+type StartTaskState string
+
+// States of a start task.
+const (
+	StartTaskRunning   StartTaskState = "running"
+	StartTaskCompleted StartTaskState = "completed"
+)
+
+// StartTaskInfo is the newest run of a node's start task.
+type StartTaskInfo struct {
+	State         StartTaskState `json:"state"`
+	StartTime     Time           `json:"startTime"`
+	EndTime       *Time          `json:"endTime,omitempty"`
+	ExitCode      *int           `json:"exitCode,omitempty"`
+	FailureInfo   *FailureInfo   `json:"failureInfo,omitempty"`
+	RetryCount    int            `json:"retryCount"`
+	LastRetryTime *Time          `json:"lastRetryTime,omitempty"`
+	Result        TaskResult     `json:"result,omitempty"`
+}
+
+// Move changes the state if that is legal and tells whether it did; moving to
+// the present state is no change.
+func (n *Node) Move(to NodeState, now time.Time) bool {
+	if n.State == to || !slices.Contains(nodeMoves[n.State], to) {
+		return false
+	}
+	n.State, n.StateTransitionTime = to, now
+	return true
+}
+
+// Settled is the state that follows from what a node reported and what is
+// wanted of it; it is the one rule for nodes that are in contact.
+func (n *Node) Settled() NodeState {
+	wait := n.StartTask != nil && n.StartTask.WaitForSuccess != nil && *n.StartTask.WaitForSuccess
+	switch {
+	case n.State == NodeLeavingPool || n.Leaving != "":
+		return NodeLeavingPool
+	case n.BootDone < n.Boot && (n.State == NodeRebooting || n.State == NodeReimaging):
+		return n.State
+	case n.BootDone < n.Boot && wait && n.StartTaskInfo != nil:
+		return NodeWaitingForStart
+	case n.BootDone < n.Boot:
+		return NodeStarting
+	case wait && n.StartTaskInfo != nil && n.StartTaskInfo.State == StartTaskRunning:
+		return NodeWaitingForStart
+	case wait && n.StartTaskInfo != nil && n.StartTaskInfo.Result == ResultFailure:
+		return NodeStartTaskFailed
+	case n.RunningTasks > 0:
+		return NodeRunning
+	case n.SchedulingState == SchedulingDisabled:
+		return NodeOffline
+	}
+	return NodeIdle
+}
+
+// TakesTasks tells whether the scheduler may bind tasks to the node.
+func (n *Node) TakesTasks() bool {
+	return n.SchedulingState == SchedulingEnabled && n.PendingReboot == "" && n.Leaving == "" &&
+		(n.State == NodeIdle || n.State == NodeRunning)
+}
+
+// NodeCounts are the nodes of a pool by state, as the node counts operation
+// shows them.
+type NodeCounts map[NodeState]int
+
+// PoolNodeCounts are the counts of one pool.
+type PoolNodeCounts struct {
+	Pool                   PoolID
+	Dedicated, LowPriority NodeCounts
+}
