@@ -1,0 +1,87 @@
+# Every target installs what it lacks on a bare Debian with Go, and nothing
+# the second time. `make` alone prints what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Works in a tarball without git too; the version is then the word of main.go.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+
+# Tools are built from tools/go.mod by the go command, which keeps the result
+# in its build cache: the first use costs a minute or two, later ones nothing.
+tool = go tool -modfile=$(CURDIR)/tools/go.mod
+
+# Every module of the repository; e2e and tools have a go.mod of their own so
+# that the official SDKs and the linters stay out of ours.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod tools/go.mod))
+
+# Longest time a package's tests may take before go test calls them stuck.
+TEST_TIMEOUT ?= 10m
+
+.PHONY: help
+help: ## Print this help
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/batchyard: one static program, no cgo
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/batchyard ./cmd/batchyard
+
+.PHONY: demo
+demo: build ## Start everything on this machine and run a real job on it
+	./demo/run.sh
+
+.PHONY: bench
+bench: build ## Measure the figures of docs/performance.md
+	./bench/run.sh
+
+##
+## Checks
+
+.PHONY: check
+check: lint test ## What CI runs: lint, then test
+
+.PHONY: test
+test: ## Run all tests: unit with race detector, store on PostgreSQL, official clients
+	@begin=$$SECONDS; \
+	$(MAKE) test-unit; \
+	$(MAKE) test-postgres; \
+	$(MAKE) test-e2e; \
+	echo "make test: everything passed in $$((SECONDS - begin)) seconds"
+
+.PHONY: test-unit
+test-unit: ## Run the tests of the main module with the race detector
+	@command -v gcc >/dev/null || tools/apt-install gcc libc6-dev
+	CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-postgres
+test-postgres: ## Run the store's suite against a PostgreSQL server of its own
+	tools/with-postgres go test -timeout $(TEST_TIMEOUT) ./store/...
+
+.PHONY: test-e2e
+test-e2e: build ## Run the official SDKs and command lines against a real server
+	e2e/install.sh
+	cd e2e && ../tools/with-postgres go test -timeout 15m ./...
+
+.PHONY: lint
+lint: ## Check format, bugs, import layers, licences and known vulnerabilities
+	@tools/gofmt-check
+	@for module in $(MODULES); do \
+		echo "go vet ($$module)"; (cd $$module && go vet ./...); done
+	@lint=$$($(tool) -n golangci-lint); for module in $(MODULES); do \
+		echo "golangci-lint ($$module)"; \
+		(cd $$module && "$$lint" run --config "$(CURDIR)/.golangci.yml" ./...); done
+	@echo "licences of dependencies"; cd tools && go run ./licences ..
+	@tools/govulncheck "$$($(tool) -n govulncheck)"
+	@echo "make lint: nothing to complain about"
+
+.PHONY: fmt
+fmt: ## Format all Go code and sort its imports
+	@lint=$$($(tool) -n golangci-lint); for module in $(MODULES); do \
+		(cd $$module && "$$lint" fmt --config "$(CURDIR)/.golangci.yml"); done
+
+.PHONY: clean
+clean: ## Remove what make built and installed in this folder
+	rm -rf bin .cache
