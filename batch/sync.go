@@ -123,6 +123,9 @@ type TaskOrder struct {
 	// Release asks for it back: ReleaseUnstarted unless it has begun,
 	// ReleaseAlways even if it runs, after killing it.
 	Release Release `json:"release,omitempty"`
+	// Started tells that the attempt was reported as running before: a node
+	// that holds nothing of it any more gives it back and does not begin anew.
+	Started bool `json:"started,omitzero"`
 	// Run is set when the report did not name the attempt.
 	Run *TaskRun `json:"run,omitempty"`
 }
