@@ -52,8 +52,9 @@ test: ## Run all tests: unit with race detector, store on PostgreSQL, official c
 	echo "make test: everything passed in $$((SECONDS - begin)) seconds"
 
 .PHONY: test-unit
-test-unit: ## Run the tests of the main module with the race detector
+test-unit: ## Run the tests of our own packages with the race detector
 	@command -v gcc >/dev/null || tools/apt-install gcc libc6-dev
+	cd tools && go test ./...
 	CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: test-postgres
@@ -73,6 +74,7 @@ lint: ## Check format, bugs, import layers, licences and known vulnerabilities
 	@lint=$$($(tool) -n golangci-lint); for module in $(MODULES); do \
 		echo "golangci-lint ($$module)"; \
 		(cd $$module && "$$lint" run --config "$(CURDIR)/.golangci.yml" ./...); done
+	@tools/shell-check
 	@echo "licences of dependencies"; cd tools && go run ./licences ..
 	@tools/govulncheck "$$($(tool) -n govulncheck)"
 	@echo "make lint: nothing to complain about"
