@@ -75,19 +75,11 @@ func TestVerifyBatchAcceptsWhatClientsSign(t *testing.T) {
 	}
 }
 
+type signer func(*http.Request, string, auth.Key, time.Time) error
+
 func TestVerifyBatchRefusesWhatWasChanged(t *testing.T) {
 	t.Parallel()
 	const target = "/jobs/j%201/tasks?api-version=2024-07-01.20.0&$filter=id%20eq%20%27a%27"
-	signed := func(t *testing.T, sign func(*http.Request, string, auth.Key, time.Time) error) *http.Request {
-		t.Helper()
-		r := receive(t, "POST", target, map[string]string{
-			"Content-Length": "24", "Content-Type": "application/json", "If-Match": "0x1", "Ocp-Range": "bytes=0-1",
-		})
-		if err := sign(r, "devaccount", devKey, noon); err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
 	changes := map[string]func(*http.Request){
 		"the method":               func(r *http.Request) { r.Method = "PUT" },
 		"the path":                 func(r *http.Request) { r.URL.Path, r.URL.RawPath = "/jobs/j 2/tasks", "" },
@@ -104,23 +96,30 @@ func TestVerifyBatchRefusesWhatWasChanged(t *testing.T) {
 		"the length":  func(r *http.Request) { r.Header.Set("Content-Length", "25") },
 		"a condition": func(r *http.Request) { r.Header.Set("If-Match", "0x2") },
 	}
-	keys := auth.Keys{devKey}
-	check := func(t *testing.T, sign func(*http.Request, string, auth.Key, time.Time) error, changes map[string]func(*http.Request)) {
-		for name, change := range changes {
-			t.Run(name, func(t *testing.T) {
-				r := signed(t, sign)
-				if _, err := verifyBatch(r, keys, noon); err != nil {
-					t.Fatalf("unchanged request: %v", err)
-				}
-				change(r)
-				_, err := verifyBatch(r, keys, noon)
-				wantReason(t, err, auth.SignatureMismatch)
+	run := func(name string, sign signer, change func(*http.Request)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := receive(t, "POST", target, map[string]string{
+				"Content-Length": "24", "Content-Type": "application/json", "If-Match": "0x1", "Ocp-Range": "bytes=0-1",
 			})
-		}
+			if err := sign(r, "devaccount", devKey, noon); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := verifyBatch(r, auth.Keys{devKey}, noon); err != nil {
+				t.Fatalf("unchanged request: %v", err)
+			}
+			change(r)
+			_, err := verifyBatch(r, auth.Keys{devKey}, noon)
+			wantReason(t, err, auth.SignatureMismatch)
+		})
 	}
-	check(t, auth.SignBatch, changes)
-	check(t, auth.SignBatch, full)
-	t.Run("lite", func(t *testing.T) { check(t, auth.SignBatchLite, changes) })
+	for name, change := range changes {
+		run(name, auth.SignBatch, change)
+		run(name+" under the short form", auth.SignBatchLite, change)
+	}
+	for name, change := range full {
+		run(name, auth.SignBatch, change)
+	}
 }
 
 func TestVerifyBatchDates(t *testing.T) {
@@ -165,6 +164,7 @@ func TestVerifyBatchDates(t *testing.T) {
 		})
 	}
 	t.Run("the message tells the skew", func(t *testing.T) {
+		t.Parallel()
 		r := receive(t, "GET", "/pools", nil)
 		if err := auth.SignBatch(r, "devaccount", devKey, noon); err != nil {
 			t.Fatal(err)
@@ -242,6 +242,7 @@ func TestSignedRequestsVerifyOverTheWire(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s with a body of %d bytes", method, len(body)), func(t *testing.T) {
+				t.Parallel()
 				r, err := http.NewRequest(method, server.URL+"/jobs/a%2Fb%20c//d?timeOut=30&$select=&api-version=2025-06-01", strings.NewReader(body))
 				if err != nil {
 					t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -170,11 +171,9 @@ func (s *store) check(t *testing.T, what string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		var text string
-		if e, ok := s.refused.(*auth.Error); ok {
-			text = e.StringToSign
-		}
-		t.Fatalf("%s: %v (refused: %v; verified %q)", what, err, s.refused, text)
+		refused := &auth.Error{}
+		errors.As(s.refused, &refused)
+		t.Fatalf("%s: %v (refused: %v; verified %q)", what, err, refused, refused.StringToSign)
 	}
 }
 
@@ -185,6 +184,7 @@ var awkwardNames = []string{
 
 // walk does with a container what most programs do.
 func walk(t *testing.T, s *store, c *container.Client) {
+	t.Helper()
 	ctx := context.Background()
 	data := bytes.Repeat([]byte("0123456789"), 100)
 	for _, name := range awkwardNames {

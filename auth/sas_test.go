@@ -204,6 +204,7 @@ func TestSignedSASReadsBack(t *testing.T) {
 	}
 	ignore := cmpopts.IgnoreUnexported(auth.SAS{})
 	t.Run("of a service", func(t *testing.T) {
+		t.Parallel()
 		query, err := auth.SignServiceSAS(grant, target, key)
 		if err != nil {
 			t.Fatal(err)
@@ -222,6 +223,7 @@ func TestSignedSASReadsBack(t *testing.T) {
 		}
 	})
 	t.Run("of an account", func(t *testing.T) {
+		t.Parallel()
 		want := auth.SAS{Version: auth.SASVersion, Permissions: "rwl", Expiry: noon.Add(time.Hour), Services: "b", ResourceTypes: "sco"}
 		query, err := auth.SignAccountSAS(auth.SAS{Permissions: "rwl", Expiry: noon.Add(time.Hour), ResourceTypes: "sco"}, target.Account, key)
 		if err != nil {
@@ -239,6 +241,7 @@ func TestSignedSASReadsBack(t *testing.T) {
 		}
 	})
 	t.Run("incomplete grants are not signed", func(t *testing.T) {
+		t.Parallel()
 		for name, g := range map[string]auth.SAS{
 			"no expiry":      {Permissions: "r"},
 			"no permissions": {Expiry: noon},

@@ -73,9 +73,9 @@ func TestKeys(t *testing.T) {
 	}
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "key", key)
+	hex, decimal := fmt.Sprintf("%x", string(key))[:8], fmt.Sprintf("%d %d %d", key[0], key[1], key[2])
 	for _, shown := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s %x", key, key, key, key, key), fmt.Sprint(auth.Keys{key}), log.String()} {
-		if strings.Contains(shown, key.Base64()[:8]) || strings.Contains(shown, fmt.Sprintf("%x", []byte(key))[:8]) ||
-			strings.Contains(shown, fmt.Sprint([]byte(key))[1:9]) {
+		if strings.Contains(shown, key.Base64()[:8]) || strings.Contains(shown, hex) || strings.Contains(shown, decimal) {
 			t.Errorf("the key is shown: %s", shown)
 		}
 	}
