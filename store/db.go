@@ -1,0 +1,230 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// ErrNotFound says that the row asked for does not exist.
+var ErrNotFound = errors.New("not found")
+
+// ErrClosed says that the database has been closed.
+var ErrClosed = errors.New("database is closed")
+
+// ErrInUse says that another server holds the SQLite file.
+var ErrInUse = errors.New("data folder is in use by another server")
+
+// Options says which database to open and how.
+type Options struct {
+	// URL is "postgres://…", "sqlite:///absolute/path/file.db" or the plain
+	// path of an SQLite file, which is made if it does not exist.
+	URL string
+
+	// Now reads the clock; time.Now if nil.
+	Now func() time.Time
+
+	// Log gets slow updates, migrations and trouble with checkpoints and
+	// notifications; discarded if nil.
+	Log *slog.Logger
+}
+
+// DB is an open database. Its methods may be called from many goroutines.
+type DB struct {
+	dialect *dialect
+	now     func() time.Time
+	log     *slog.Logger
+
+	readers chan *session // nil where a connection has yet to be opened
+	writer  *writer
+	changes *changes
+
+	stop    context.CancelFunc // ends the background goroutines
+	running sync.WaitGroup     // the background goroutines
+	closing sync.Once
+	closed  chan struct{}
+	release []func() error // what Close undoes, last opened first
+}
+
+// Open opens the database, brings its schema up to date and starts the writer.
+// It fails with ErrInUse if another server has the SQLite file open.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	db := &DB{now: o.Now, log: o.Log, changes: newChanges(), closed: make(chan struct{})}
+	if err := db.open(ctx, o.URL); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.undo())
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, url string) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	db.stop = stop
+	open := openSQLite
+	if isPostgres(url) {
+		open = openPostgres
+	}
+	pools, err := open(ctx, db, url)
+	if err != nil {
+		return err
+	}
+	db.readers = make(chan *session, db.dialect.readers)
+	for range db.dialect.readers {
+		db.readers <- nil
+	}
+	db.writer = newWriter(db, pools)
+	db.start(func() { db.writer.run() })
+	for _, run := range pools.background {
+		db.start(func() { run(background) })
+	}
+	return nil
+}
+
+func (db *DB) start(run func()) {
+	db.running.Go(run)
+}
+
+// Close waits for the update under way, refuses those still waiting with
+// ErrClosed, and closes the database. Views must have ended.
+func (db *DB) Close() error {
+	var err error
+	db.closing.Do(func() {
+		close(db.closed)
+		err = db.undo()
+	})
+	return err
+}
+
+// undo releases whatever has been opened so far.
+func (db *DB) undo() error {
+	if db.stop != nil {
+		db.stop()
+	}
+	db.running.Wait()
+	var errs []error
+	if db.readers != nil {
+		for range db.dialect.readers {
+			if s := <-db.readers; s != nil {
+				errs = append(errs, s.close())
+			}
+		}
+	}
+	for i := len(db.release) - 1; i >= 0; i-- {
+		errs = append(errs, db.release[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Dialect says which database this is.
+func (db *DB) Dialect() Dialect { return db.dialect.name }
+
+// View runs fn on a read-only snapshot of the database: what fn reads does not
+// change while it runs. A View keeps one of a few connections, so it should be
+// brief and must not open another View.
+func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
+	s, err := db.beginView(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if s.exec(context.WithoutCancel(ctx), "ROLLBACK") != nil {
+			s = discard(s)
+		}
+		db.readers <- s
+	}()
+	err = fn(&Tx{ctx: ctx, session: s, now: db.moment(), readOnly: true})
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(ctx.Err(), err) // drivers name a canceled statement in their own ways
+	}
+	return err
+}
+
+// beginView begins a snapshot on one of the reading connections. One that broke
+// while it was idle is replaced.
+func (db *DB) beginView(ctx context.Context) (*session, error) {
+	s, err := db.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.exec(ctx, db.dialect.beginView)
+	if err != nil && db.dialect.lost(err) && ctx.Err() == nil {
+		discard(s)
+		if s, err = db.dialect.openReader(ctx); err != nil {
+			db.readers <- nil
+			return nil, fmt.Errorf("open connection: %w", err)
+		}
+		err = s.exec(ctx, db.dialect.beginView)
+	}
+	if err != nil {
+		db.readers <- discard(s)
+		return nil, fmt.Errorf("begin view: %w", err)
+	}
+	return s, nil
+}
+
+// reader waits for one of the reading connections.
+func (db *DB) reader(ctx context.Context) (*session, error) {
+	select {
+	case <-db.closed:
+		return nil, ErrClosed
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-db.closed:
+		return nil, ErrClosed
+	case s := <-db.readers:
+		if s != nil {
+			return s, nil
+		}
+	}
+	s, err := db.dialect.openReader(ctx)
+	if err != nil {
+		db.readers <- nil
+		return nil, fmt.Errorf("open connection: %w", err)
+	}
+	return s, nil
+}
+
+// Update runs fn in a transaction and returns once its changes are on disk. If
+// fn returns an error its changes are undone and Update returns that error.
+//
+// Canceling ctx takes an update out of the queue, but not out of a transaction
+// that has begun: then Update waits for the outcome, so that the caller knows
+// it. See the package comment for what fn may do.
+func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.writer.update(ctx, fn)
+}
+
+// Stats counts what the writer has done since Open.
+type Stats struct {
+	Updates uint64        // updates answered, failed ones included
+	Commits uint64        // transactions committed
+	Longest time.Duration // the longest a single update has kept the others waiting
+}
+
+// Stats returns the writer's counters.
+func (db *DB) Stats() Stats { return db.writer.stats() }
+
+// moment is the time of a transaction: UTC, in the microseconds that a column
+// keeps, so that a value written and read again is the same.
+func (db *DB) moment() time.Time {
+	return db.now().UTC().Truncate(time.Microsecond)
+}
+
+// pools is what the opening of a database hands to Open.
+type pools struct {
+	write      *sql.DB
+	committed  func(*session)              // called by the writer after a commit
+	background []func(ctx context.Context) // run until the database is closed
+}

@@ -1,0 +1,54 @@
+// Package store keeps what the service knows in one database: SQLite in a
+// file, or PostgreSQL when several servers share the work.
+//
+// # Transactions
+//
+// All access goes through two methods, in the manner of Bolt. View runs a
+// function on a read-only snapshot. Update runs a function that may write, and
+// returns nil only after the commit is on disk:
+//
+//	err := db.Update(ctx, func(tx *store.Tx) error {
+//		n, err := tx.Exec(`UPDATE jobs SET state = $1 WHERE …`, …)
+//		…
+//		tx.Changed("ready")
+//		return nil
+//	})
+//
+// Updates share commits. One goroutine, the writer, runs every update that is
+// waiting in a single transaction, each behind a savepoint of its own, commits
+// once, and then answers all of them (writer.go). A function that fails loses
+// its own changes and nobody else's. The function passed to Update therefore
+// does nothing but SQL, is brief, never waits, never calls View or Update, and
+// may run a second time if the database asks for it. It runs on the writer's
+// goroutine, so a test must not call t.Fatal inside it.
+//
+// On PostgreSQL the writers of all servers take turns by a transaction-level
+// advisory lock. A verb that is correct with SQLite's single writer is thereby
+// correct there too, without serialization failures or deadlocks.
+//
+// # One SQL text
+//
+// Statements and migrations are the same text for both databases: parameters
+// are $1, $2, …; times are 64-bit microseconds UTC; identifiers are compared by
+// their key, the ID in lower case. Three column types are domains on
+// PostgreSQL and plain affinities on SQLite:
+//
+//	keytext   text in byte order (COLLATE "C"), for anything sorted or paged
+//	jsontext  JSON kept byte for byte as it was written (PostgreSQL's json, not
+//	          jsonb, which would reorder fields and rewrite numbers); ->> works
+//	          on both, equality and DISTINCT on such a column do not
+//	blob      bytes
+//
+// A statement that has failed spoils the rest of its update, as PostgreSQL has
+// it: later statements fail with the same error and the update is rolled back.
+// Rows must be read to the end or closed before the next statement.
+//
+// # Changes
+//
+// Tx.Changed names topics; after the commit every Watch on one of them is
+// woken, on every server (changes.go). A wake-up says "look again", never what
+// happened, and many may be merged into one. Lease hands one server the right
+// to run a loop (lease.go).
+//
+// The package must not import control or anything above it.
+package store

@@ -1,0 +1,50 @@
+//go:build unix
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockFile takes the lock that makes a second server on the same file refuse to
+// start. The kernel drops it when the process ends, however that happens; the
+// file itself stays, since removing it would let two servers hold different
+// files of one name.
+func lockFile(path string) (unlock func() error, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, inUse(path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
+}
+
+func writePID(f *os.File) error {
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// inUse names the process that holds the lock, if it had the time to write its
+// number.
+func inUse(path string) error {
+	pid, err := os.ReadFile(path)
+	if err != nil || len(pid) == 0 {
+		return fmt.Errorf("%w: %s is locked", ErrInUse, path)
+	}
+	return fmt.Errorf("%w: %s is locked by process %s", ErrInUse, path, strings.TrimSpace(string(pid)))
+}

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/pressly/goose/v3"
+)
+
+// The schema, as numbered steps that only go forward.
+//
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// schema prepares the steps for a database. It fails if the database has steps
+// that this program does not know: it was written by a newer one.
+func schema(ctx context.Context, dialect goose.Dialect, pool *sql.DB, options ...goose.ProviderOption) (p *goose.Provider, current, target int64, err error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	options = append(options, goose.WithDisableGlobalRegistry(true))
+	p, err = goose.NewProvider(dialect, pool, files, options...)
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("read migrations: %w", err)
+	}
+	current, target, err = p.GetVersions(ctx)
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("read version of schema: %w", err)
+	}
+	if current > target {
+		return nil, 0, 0, fmt.Errorf("database has schema %d and this program knows %d: it was written by a newer one", current, target)
+	}
+	return p, current, target, nil
+}
+
+// up takes the missing steps.
+func up(ctx context.Context, log *slog.Logger, p *goose.Provider) error {
+	steps, err := p.Up(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate database: %w", err)
+	}
+	for _, step := range steps {
+		log.Info("migrated database", "step", step.Source.Path, "took", step.Duration)
+	}
+	return nil
+}
+
+// migrateSQLite copies an existing database before it changes its schema.
+func migrateSQLite(ctx context.Context, log *slog.Logger, pool *sql.DB, path string) error {
+	p, current, target, err := schema(ctx, goose.DialectSQLite3, pool)
+	if err != nil || current == target {
+		return err
+	}
+	if current > 0 {
+		name, err := copySQLite(ctx, pool, path, current)
+		if err != nil {
+			return err
+		}
+		log.Info("copied database before migration", "copy", name)
+	}
+	return up(ctx, log, p)
+}

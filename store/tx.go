@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"time"
+)
+
+// errReadOnly says that a View tried to write.
+var errReadOnly = errors.New("view cannot write")
+
+// Tx is a transaction, handed to the function that View or Update runs and
+// useless after it returns. It serves one goroutine.
+type Tx struct {
+	ctx      context.Context
+	session  *session
+	now      time.Time
+	readOnly bool
+	topics   []string
+	failed   error // the first statement of an update that failed
+}
+
+// Now is the time of the transaction, UTC, in whole microseconds; it stays the
+// same throughout.
+func (tx *Tx) Now() time.Time { return tx.now }
+
+// Exec runs a statement that returns no rows and says how many it affected.
+func (tx *Tx) Exec(query string, args ...any) (int64, error) {
+	if tx.readOnly {
+		return 0, errReadOnly
+	}
+	if tx.failed != nil {
+		return 0, tx.failed
+	}
+	n, err := tx.session.execute(tx.ctx, query, args)
+	if err != nil {
+		tx.failed = err
+	}
+	return n, err
+}
+
+// Query runs a statement that returns rows, which the caller closes before the
+// next statement.
+func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
+	if tx.failed != nil {
+		return nil, tx.failed
+	}
+	rows, err := tx.session.query(tx.ctx, query, args)
+	if err != nil && !tx.readOnly {
+		tx.failed = err
+	}
+	return rows, err
+}
+
+// QueryRow runs a statement that returns at most one row. Scan on the result
+// returns sql.ErrNoRows if there was none.
+func (tx *Tx) QueryRow(query string, args ...any) *sql.Row {
+	return tx.session.queryRow(tx.ctx, query, args)
+}
+
+// Changed names topics to announce once the transaction is committed. Naming
+// one twice costs nothing.
+func (tx *Tx) Changed(topics ...string) {
+	tx.topics = append(tx.topics, topics...)
+}
+
+// maxStatements bounds the statements a connection keeps prepared. The fixed
+// ones of this package are far fewer; the rest are lists with filters, whose
+// texts have no end.
+const maxStatements = 512
+
+// session is one connection and, where the driver keeps none itself, the
+// statements prepared on it.
+type session struct {
+	conn     *sql.Conn
+	prepared map[string]*sql.Stmt // nil if the driver has a cache of its own
+	joined   bool                 // several statements may travel in one text
+}
+
+// discard closes a connection that can no longer be used, rather than give it
+// back to its pool, and returns nil. Nothing is left to lose or to report.
+func discard(s *session) *session {
+	s.unprepare()
+	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = s.conn.Close()
+	return nil
+}
+
+// close gives the connection back to its pool.
+func (s *session) close() error {
+	s.unprepare()
+	return s.conn.Close()
+}
+
+// unprepare closes the statements while their connection is still there.
+func (s *session) unprepare() {
+	for _, stmt := range s.prepared {
+		_ = stmt.Close() // says again what the last use of the statement said
+	}
+	clear(s.prepared)
+}
+
+// exec runs statements without parameters, in one trip where possible.
+func (s *session) exec(ctx context.Context, statements ...string) error {
+	if s.joined {
+		_, err := s.conn.ExecContext(ctx, join(statements))
+		return err
+	}
+	for _, statement := range statements {
+		if _, err := s.execute(ctx, statement, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func join(statements []string) string {
+	if len(statements) == 1 {
+		return statements[0]
+	}
+	var text string
+	for _, statement := range statements {
+		text += statement + ";\n"
+	}
+	return text
+}
+
+func (s *session) execute(ctx context.Context, query string, args []any) (int64, error) {
+	result, err := s.result(ctx, query, args)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (s *session) result(ctx context.Context, query string, args []any) (sql.Result, error) {
+	if s.prepared == nil {
+		return s.conn.ExecContext(ctx, query, args...)
+	}
+	stmt, err := s.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.ExecContext(ctx, args...)
+}
+
+func (s *session) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
+	if s.prepared == nil {
+		return s.conn.QueryContext(ctx, query, args...)
+	}
+	stmt, err := s.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(ctx, args...)
+}
+
+func (s *session) queryRow(ctx context.Context, query string, args []any) *sql.Row {
+	if s.prepared != nil {
+		if stmt, err := s.prepare(ctx, query); err == nil {
+			return stmt.QueryRowContext(ctx, args...)
+		}
+	}
+	return s.conn.QueryRowContext(ctx, query, args...) // reports a bad text again, in its Scan
+}
+
+// prepare returns the statement for a text, prepared once a connection.
+func (s *session) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	if stmt := s.prepared[query]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := s.conn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.prepared) >= maxStatements {
+		s.forget()
+	}
+	s.prepared[query] = stmt
+	return stmt, nil
+}
+
+// forget drops one statement, any: one in use comes back at the price of
+// preparing it again.
+func (s *session) forget() {
+	for query, stmt := range s.prepared {
+		_ = stmt.Close() // a statement that is still being read closes with its rows
+		delete(s.prepared, query)
+		return
+	}
+}
