@@ -117,6 +117,8 @@ type Job struct {
 	EndTime                     time.Time
 	TerminateReason             string
 	Counts                      TaskCounts
+	// Bound is how many of its tasks are bound to a node, begun or not.
+	Bound int64
 	// Disable is what the running disable does with tasks.
 	Disable DisableTasks
 }

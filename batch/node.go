@@ -107,15 +107,23 @@ type Node struct {
 	TotalTasksSucceeded int
 	// Running counts are of tasks that are bound to the node and have started.
 	RunningTasks, RunningSlots int
-	StartTask                  *StartTask
-	StartTaskInfo              *StartTaskInfo
-	Errors                     []NodeError
-	AgentVersion               string
-	AgentTime                  time.Time
-	Recent                     []RecentTask
+	// BoundTasks and BoundSlots are of all tasks bound to the node, begun or
+	// not; more slots than the node has are tasks that wait there for a slot.
+	BoundTasks, BoundSlots int
+	// Pace is how many tasks a second the node completed lately, as of PaceTime.
+	Pace          float64
+	PaceTime      time.Time
+	StartTask     *StartTask
+	StartTaskInfo *StartTaskInfo
+	Errors        []NodeError
+	AgentVersion  string
+	AgentTime     time.Time
+	Recent        []RecentTask
 
 	// Revision is the number of the orders that the node should be at.
 	Revision int64
+	// Settings is the version of the settings that the node should have.
+	Settings int64
 	// Boot and Image count requested reboots and reimages; BootDone is the
 	// boot that the agent last reported as finished.
 	Boot, Image, BootDone int

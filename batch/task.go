@@ -193,10 +193,15 @@ type Task struct {
 	Pool  PoolID
 	Node  NodeID
 	Bound bool
-	// Attempt counts bindings; reports of another attempt are refused.
+	// Attempt grows with each binding; reports of another attempt are refused.
+	// It starts at Sequence, so that an attempt of an earlier task of the same
+	// id is never taken for one of this.
 	Attempt int
 	// Release is set while the node is asked to give the attempt back.
 	Release Release
+	// FilesRemoved is set once the node was told to remove the task's files
+	// because their retention is over.
+	FilesRemoved bool
 }
 
 // TaskUpdate is the body of the update operation: constraints only.
@@ -329,12 +334,24 @@ func (o *ExitOptions) normalize(at string) error {
 	return word(at+".jobAction", &o.JobAction, JobActionNone, JobActionDisable, JobActionTerminate)
 }
 
-// NewTask makes the task of a normalized specification.
-func NewTask(job *Job, s TaskSpecification, now time.Time) Task {
+// NewTask makes the task of a normalized specification; sequence orders it
+// among the tasks of the server.
+func NewTask(job *Job, s TaskSpecification, sequence int64, now time.Time) Task {
 	return Task{
 		TaskSpecification: s, Account: job.Account, Job: job.ID, Stamp: Stamp(now.UnixMicro()),
 		CreationTime: now, State: TaskActive, StateTransitionTime: now, Pool: job.PoolInfo.PoolID,
+		Sequence: sequence, Attempt: int(sequence),
 	}
+}
+
+// FilesExpire is when the files of a completed task may be removed from its
+// node; the zero time while there are none to remove or no end to their stay.
+func (t *Task) FilesExpire() time.Time {
+	end, retention := t.ExecutionInfo.EndTime, t.Constraints.RetentionTime
+	if t.State != TaskCompleted || t.Node == "" || t.FilesRemoved || end == nil || *retention == Unlimited {
+		return time.Time{}
+	}
+	return end.Add(retention.Std())
 }
 
 // Run is what a node needs to run the task; common settings of the job come
