@@ -1,0 +1,34 @@
+// Package agent is the compute node: it makes the node be what the server's
+// orders say and reports what it is.
+//
+// There is one call, Sync, see package nodelink. Its answer is the whole
+// desired state. The agent compares it with what it holds and converges: it
+// begins attempts it did not have, ends those that are no longer named, gives
+// back those that are asked for, and repeats results until the orders no
+// longer name their attempt, which is the server's receipt.
+//
+//	          ┌────────── orders ──────────┐
+//	server ───┤                            ├─▶ desk ─▶ one goroutine an attempt:
+//	          └───────── report ◀──────────┘      directories, fetch, run, upload
+//
+// Files:
+//
+//	agent.go        options, start and end, the loop
+//	desk.go         what the node holds; comparing it with orders
+//	attempt.go      one attempt from directories to outcome
+//	boot.go         boots, images, the start task
+//	directory.go    the layout of a node's folders
+//	environment.go  AZ_BATCH_* variables
+//	user.go         which user a task runs as
+//	fetch.go        resource files
+//	upload.go       output files
+//	dial.go         which addresses a fetch may reach
+//	disk.go         the node's share of the disk
+//	file.go         answers to file requests
+//
+// Processes live in package run: their keeper outlives the agent, so the agent
+// keeps no state of its own on disk but the number of its last boot. After a
+// restart it asks the server what it should hold and the keeper what it does.
+//
+// The agent never imports the store, control or an edge.
+package agent

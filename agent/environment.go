@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// searchPath is the PATH of tasks; nothing of the agent's own environment
+// reaches them.
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment are the variables of every command: where things are, and whose
+// they are (semantics: on the node).
+func (c *command) environment(folder string, u user) []string {
+	s, root := c.agent.settings, c.agent.tree.path
+	wd := filepath.Join(folder, "wd")
+	return []string{
+		"PATH=" + searchPath, "HOME=" + wd, "USER=" + u.name, "LOGNAME=" + u.name, "LANG=C.UTF-8",
+		"AZ_BATCH_ACCOUNT_NAME=" + string(s.Account),
+		"AZ_BATCH_ACCOUNT_URL=" + s.AccountURL,
+		"AZ_BATCH_POOL_ID=" + string(s.Pool),
+		"AZ_BATCH_NODE_ID=" + string(s.Node),
+		"AZ_BATCH_NODE_IS_DEDICATED=" + strconv.FormatBool(s.Dedicated),
+		"AZ_BATCH_NODE_ROOT_DIR=" + root,
+		"AZ_BATCH_NODE_SHARED_DIR=" + filepath.Join(root, "shared"),
+		"AZ_BATCH_NODE_STARTUP_DIR=" + filepath.Join(root, startupName),
+		"AZ_BATCH_NODE_STARTUP_WORKING_DIR=" + filepath.Join(root, startupName, "wd"),
+		"AZ_BATCH_NODE_MOUNTS_DIR=" + filepath.Join(root, "fsmounts"),
+		"AZ_BATCH_TASK_DIR=" + folder,
+		"AZ_BATCH_TASK_WORKING_DIR=" + wd,
+		"AZ_BATCH_TASK_USER=" + u.name,
+		"AZ_BATCH_TASK_USER_IDENTITY=" + identityWord(c.user),
+	}
+}
+
+func identityWord(u *batch.UserIdentity) string {
+	switch {
+	case u == nil || u.AutoUser == nil && u.Username == "":
+		return "PoolNonAdmin"
+	case u.Username != "":
+		return u.Username
+	}
+	scope, level := "Pool", "NonAdmin"
+	if u.AutoUser.Scope == batch.ScopeTask {
+		scope = "Task"
+	}
+	if u.AutoUser.ElevationLevel == batch.ElevationAdmin {
+		level = "Admin"
+	}
+	return scope + level
+}
+
+// taskEnvironment are the variables of a task, the user's own last: of two
+// settings of one name the later wins. BATCHYARD_TASK_ATTEMPT tells a task
+// which of its attempts it is.
+func (a *Agent) taskEnvironment(job batch.JobID, task batch.TaskID, attempt int, own []batch.EnvironmentSetting) []string {
+	env := []string{
+		"AZ_BATCH_JOB_ID=" + string(job),
+		"AZ_BATCH_TASK_ID=" + string(task),
+		"AZ_BATCH_NODE_LIST=" + a.info.IPAddress,
+		"AZ_BATCH_HOST_LIST=" + a.info.IPAddress,
+		"AZ_BATCH_IS_CURRENT_NODE_MASTER=true",
+		"BATCHYARD_TASK_ATTEMPT=" + strconv.Itoa(attempt),
+	}
+	return append(env, settingsOf(own)...)
+}
+
+// lastWins drops all but the last setting of each name: what a program sees of
+// two is up to its library.
+func lastWins(env []string) []string {
+	seen := make(map[string]bool, len(env))
+	kept := make([]string, 0, len(env))
+	for _, setting := range slices.Backward(env) {
+		name, _, _ := strings.Cut(setting, "=")
+		if !seen[name] {
+			seen[name] = true
+			kept = append(kept, setting)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+func settingsOf(own []batch.EnvironmentSetting) []string {
+	env := make([]string, 0, len(own))
+	for _, s := range own {
+		env = append(env, s.Name+"="+s.Value)
+	}
+	return env
+}

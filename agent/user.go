@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/batch"
+)
+
+// UIDs is how many user numbers belong to one node: the pool's auto user, up
+// to 63 named users, and an auto user for each slot.
+const UIDs = 512
+
+const firstSlotUID = 64
+
+// users maps identities to users of the machine. They have numbers and no
+// entry in the machine's user database, so that nothing of them stays behind.
+type users struct {
+	base uint32
+	// own is false where all tasks run as the agent's user.
+	own      bool
+	accounts []batch.UserAccount
+}
+
+func newUsers(base uint32, own bool, settings *batch.NodeSettings) users {
+	return users{base: base, own: own && base > 0, accounts: settings.UserAccounts}
+}
+
+// user is who a command runs as; a nil run is the agent's own user.
+type user struct {
+	run   *run.User
+	admin bool
+	name  string
+}
+
+func (u users) resolve(identity *batch.UserIdentity, slot int) (user, error) {
+	number, name, level := u.base, "_azbatch", batch.ElevationNonAdmin
+	switch {
+	case identity == nil:
+	case identity.Username != "":
+		i := slices.IndexFunc(u.accounts, func(a batch.UserAccount) bool { return batch.Key(a.Name) == batch.Key(identity.Username) })
+		if i < 0 || i >= firstSlotUID-1 {
+			return user{}, userFailure(batch.FailureUserNotFound, fmt.Sprintf("The pool has no user account %q", identity.Username))
+		}
+		number, name, level = u.base+1+uint32(i), u.accounts[i].Name, u.accounts[i].ElevationLevel
+	case identity.AutoUser != nil:
+		level = identity.AutoUser.ElevationLevel
+		if identity.AutoUser.Scope == batch.ScopeTask {
+			number = u.base + firstSlotUID + uint32(slot)
+			name = fmt.Sprintf("_azbatchtask_%d", slot)
+		}
+	}
+	admin := level == batch.ElevationAdmin
+	if admin || !u.own {
+		return user{admin: admin, name: name}, nil
+	}
+	return user{run: &run.User{UID: number, GID: number}, name: name}, nil
+}
