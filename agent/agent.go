@@ -77,6 +77,7 @@ type Agent struct {
 	desk     *desk
 	work     sync.WaitGroup // attempts, boots, file requests
 	changed  chan urgency
+	applied  time.Time // when the call was sent whose orders were applied last
 	disk     *diskWatch
 	files    *fileDesk
 }

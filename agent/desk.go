@@ -69,14 +69,10 @@ func (d *desk) report(report *batch.NodeReport) {
 	report.Left = d.leave && len(d.attempts) == 0
 }
 
-// take compares orders with what is held. It returns false for orders that are
-// older than the ones taken last.
-func (d *desk) take(orders batch.NodeOrders) bool {
+// take compares orders with what is held.
+func (d *desk) take(orders batch.NodeOrders) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if orders.Revision < d.revision {
-		return false
-	}
 	d.revision, d.leave = orders.Revision, orders.Leave
 	wanted := make(map[attemptID]*batch.TaskOrder, len(orders.Tasks))
 	for i := range orders.Tasks {
@@ -98,7 +94,6 @@ func (d *desk) take(orders batch.NodeOrders) bool {
 	if d.leave {
 		d.agent.note(soon)
 	}
-	return true
 }
 
 // compare settles one attempt that is held with what the orders say of it and

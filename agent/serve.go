@@ -149,8 +149,9 @@ func (a *Agent) report() batch.NodeReport {
 	return report
 }
 
-// apply makes orders the desired state; older ones than those applied are
-// dropped, since calls overlap.
+// apply makes orders the desired state. Calls overlap, so the answer to an
+// older call than the one applied last is dropped; the orders of one revision
+// may differ, because they follow from the report too.
 func (a *Agent) apply(orders batch.NodeOrders, sent time.Time) {
 	// The lease counts from when the call was sent: the server cannot have
 	// counted from an earlier moment.
@@ -159,14 +160,16 @@ func (a *Agent) apply(orders batch.NodeOrders, sent time.Time) {
 			a.Log.Error("lease not taken", "err", err)
 		}
 	}
+	if sent.Before(a.applied) {
+		return
+	}
+	a.applied = sent
 	if orders.Settings != nil {
 		a.settings = orders.Settings
 		a.users.accounts = orders.Settings.UserAccounts
 	}
 	a.files.take(orders.Files)
-	if !a.desk.take(orders) {
-		return
-	}
+	a.desk.take(orders)
 	a.boots.take(orders)
 	a.desk.schedule()
 }
