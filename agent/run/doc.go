@@ -1,0 +1,42 @@
+// Package run starts, limits, watches and ends the processes of tasks on a
+// compute node.
+//
+// # The keeper
+//
+// The agent is not the parent of its tasks. One keeper process per compute
+// node is: a second instance of the same program, started detached by [Open]
+// and reached over a Unix socket in the node's private folder. The keeper
+// forks the tasks, waits for them, and remembers how each ended until the
+// agent says [Keeper.Forget]. The agent may therefore be killed, upgraded and
+// started again at any moment: the tasks run on, and their exit codes wait.
+//
+//	agent ── Start, Kill, Forget, Lease ──▶ keeper ── clone, wait ──▶ tasks
+//	      ◀── started, exited ────────────
+//
+// # What the keeper promises
+//
+//   - No process of a task outlives the task. When the main process has ended,
+//     or the task is killed, everything else that it left behind, daemons
+//     included, is killed first and the end is reported after.
+//   - No task outlives the agent's lease. The agent tells the keeper how long
+//     it may go on, each time the server grants it more; when that moment has
+//     passed the keeper kills every task by itself.
+//   - No task outlives the keeper. Main processes die with it by the parent
+//     death signal; the next keeper of the node kills what else it finds in
+//     the node's groups before it accepts work, and the agent reports those
+//     tasks as [Lost].
+//
+// # Slots and groups
+//
+// A control group costs as much as a process, so the keeper makes one set of
+// groups per slot, and a slot serves one task after another. A slot also owns
+// the operating system thread that forks its tasks. That thread has joined the
+// slot's groups where the kernel's first version of control groups is in use,
+// and has given up new privileges unless the task is an administrator's, so
+// that a child is born limited: there is no moment in which it could escape.
+// How tasks are found again and limited is behind two small interfaces,
+// tracker and limiter, because hosts differ: see groups_linux.go.
+//
+// This package must not import anything of the server, and nothing of the
+// agent above it.
+package run

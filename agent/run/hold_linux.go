@@ -1,0 +1,430 @@
+package run
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxHeld bounds what the keeper remembers, running and ended.
+	maxHeld = 1 << 16
+	// sweepLimit is how long the end of a task waits for leftovers that do not
+	// die. A killed process can stay only inside the kernel.
+	sweepLimit = 30 * time.Second
+	// sweepAgain is when killing is repeated if nothing was heard meanwhile.
+	sweepAgain = time.Second
+)
+
+// phase is how far a task of the keeper is.
+//
+//	starting ──▶ running ──▶ ending ──▶ ended
+//	                 └──────────────────▲
+//
+// It is ending while leftovers of it are being killed.
+type phase int
+
+const (
+	starting phase = iota
+	running
+	ending
+	ended
+)
+
+// task is one execution as the keeper holds it.
+type task struct {
+	id            string
+	spec          *Spec // nil once it has started
+	limits        Limits
+	nodeProcesses int64
+	slot          *slot
+	birth         uint64
+
+	phase   phase
+	pid     int // 0 before it has started and once it is reaped
+	started Started
+	reason  Reason        // why it was ended, "" if it was not
+	grace   time.Duration // of a kill that came while it was starting
+	timer   *time.Timer   // ends the grace period
+	result  *Result
+	waiters []func(*Started, error)
+}
+
+// holder holds the node's tasks: the heart of the keeper.
+type holder struct {
+	log    *slog.Logger
+	forker *forker
+	groups *groups
+	born   chan struct{} // size one: there is a child to wait for
+	idle   chan struct{} // closed once closing and nothing is alive
+
+	mu       sync.Mutex // guards all below, and the fields of tasks
+	tasks    map[string]*task
+	pids     map[int]*task
+	slots    []*slot
+	free     []*slot
+	alive    int // tasks that have not ended
+	node     NodeLimits
+	lease    int64 // when it ends, in nanoseconds of the boot clock; 0: never had
+	closing  bool
+	reporter *link // the agent to tell of an end, nil if there is none
+	births   uint64
+	forking  int
+	early    map[int]exit // ends of children that are not yet in pids
+	sweepers sync.WaitGroup
+}
+
+func newHolder(g *groups, f *forker, log *slog.Logger) *holder {
+	return &holder{
+		log:    log,
+		forker: f,
+		groups: g,
+		born:   make(chan struct{}, 1),
+		idle:   make(chan struct{}),
+		tasks:  map[string]*task{},
+		pids:   map[int]*task{},
+		early:  map[int]exit{},
+	}
+}
+
+// start begins a task and calls reply once it runs or has failed to.
+func (h *holder) start(s *Spec, reply func(*Started, error)) {
+	if err := checkSpec(s); err != nil {
+		reply(nil, err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.tasks[s.ID]; t != nil {
+		if t.phase == starting {
+			t.waiters = append(t.waiters, reply)
+		} else {
+			reply(&t.started, nil)
+		}
+		return
+	}
+	t, err := h.admit(s)
+	if err != nil {
+		reply(nil, err)
+		return
+	}
+	t.waiters = append(t.waiters, reply)
+	t.slot.thread(s.Admin, h.fork) <- t
+}
+
+// admit makes the task and gives it a slot. The caller holds the lock.
+func (h *holder) admit(s *Spec) (*task, error) {
+	if h.closing || bootTime() >= h.lease {
+		return nil, ErrNoLease
+	}
+	if len(h.tasks) >= maxHeld {
+		return nil, ErrFull
+	}
+	slot, err := h.takeSlot()
+	if err != nil {
+		return nil, err
+	}
+	h.births++
+	h.forking++
+	h.alive++
+	t := &task{id: s.ID, spec: s, slot: slot, birth: h.births, limits: s.Limits, nodeProcesses: h.node.Processes}
+	if t.limits.Processes == 0 {
+		t.limits.Processes = h.node.TaskProcesses
+	}
+	if t.limits.FileBytes == 0 {
+		t.limits.FileBytes = h.node.FileBytes
+	}
+	h.tasks[t.id] = t
+	return t, nil
+}
+
+func (h *holder) takeSlot() (*slot, error) {
+	if n := len(h.free); n > 0 {
+		s := h.free[n-1]
+		h.free = h.free[:n-1]
+		return s, nil
+	}
+	s, err := newSlot(h.groups, len(h.slots))
+	if err != nil {
+		return nil, err
+	}
+	h.slots = append(h.slots, s)
+	return s, nil
+}
+
+// fork starts a task's process. It runs on a thread of the task's slot, which
+// could not be prepared if broken is not nil.
+func (h *holder) fork(t *task, broken error) {
+	var pid int
+	var at time.Time
+	err := broken
+	if err == nil {
+		pid, at, err = h.forker.start(t)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forking--
+	if err != nil {
+		h.failed(t, err)
+	} else {
+		h.runs(t, pid, at)
+	}
+	if h.forking == 0 {
+		clear(h.early)
+	}
+}
+
+func (h *holder) failed(t *task, err error) {
+	delete(h.tasks, t.id)
+	t.answer(nil, err)
+	h.retire(t)
+}
+
+// runs enters a started process into the books. It may have ended already, or
+// somebody may want it to.
+func (h *holder) runs(t *task, pid int, at time.Time) {
+	t.phase, t.pid, t.spec = running, pid, nil
+	t.started = Started{PID: pid, At: at}
+	h.pids[pid] = t
+	t.answer(&t.started, nil)
+	signalOne(h.born)
+	if e, ok := h.early[pid]; ok && e.births >= t.birth {
+		h.ended(t, e)
+		return
+	}
+	if t.reason != "" {
+		h.end(t, t.grace)
+	}
+}
+
+func (t *task) answer(s *Started, err error) {
+	for _, reply := range t.waiters {
+		reply(s, err)
+	}
+	t.waiters = nil
+}
+
+// kill ends a task because the agent asks for it.
+func (h *holder) kill(id string, grace time.Duration) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.tasks[id]
+	if t == nil {
+		return ErrUnknown
+	}
+	h.wish(t, Killed, grace)
+	return nil
+}
+
+// killAll ends every task at once. The caller holds the lock.
+func (h *holder) killAll(why Reason) {
+	for _, t := range h.tasks {
+		h.wish(t, why, 0)
+	}
+}
+
+// wish ends a task for a reason, as soon as it has started. A task whose main
+// process has ended is being cleared away already and keeps its reason.
+func (h *holder) wish(t *task, why Reason, grace time.Duration) {
+	if t.phase >= ending {
+		return
+	}
+	if t.reason == "" {
+		t.reason = why
+	}
+	t.grace = grace
+	if t.phase == running {
+		h.end(t, grace)
+	}
+}
+
+// end signals a running task. The caller holds the lock, so that the main
+// process is not reaped meanwhile and its number is its own.
+func (h *holder) end(t *task, grace time.Duration) {
+	if grace > 0 {
+		_ = unix.Kill(-t.pid, unix.SIGTERM)
+		t.stopTimer()
+		t.timer = time.AfterFunc(grace, func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if t.phase == running {
+				h.end(t, 0)
+			}
+		})
+		return
+	}
+	if err := t.slot.tracker.kill(t.pid); err != nil {
+		h.log.Error("group could not be killed", "task", t.id, "error", err)
+		_ = unix.Kill(-t.pid, unix.SIGKILL)
+	}
+}
+
+func (t *task) stopTimer() {
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
+}
+
+// ended notes that a task's main process was reaped, and clears its slot. The
+// caller holds the lock.
+func (h *holder) ended(t *task, e exit) {
+	delete(h.pids, t.pid)
+	t.stopTimer()
+	t.pid = 0
+	t.result = e.result(t)
+	if t.slot.tracker.empty() {
+		h.finish(t)
+		return
+	}
+	t.phase = ending
+	h.sweepers.Go(func() { h.sweep(t) })
+}
+
+// sweep kills what the task left behind, and reports its end when that is gone.
+func (h *holder) sweep(t *task) {
+	reported := false
+	for start := time.Now(); !t.slot.tracker.empty(); {
+		if err := t.slot.tracker.kill(0); err != nil {
+			h.log.Error("leftovers could not be killed", "task", t.id, "error", err)
+		}
+		t.slot.tracker.wait(t.slot.orphan, sweepAgain)
+		if !reported && time.Since(start) > sweepLimit {
+			h.log.Error("leftovers do not die", "task", t.id, "slot", t.slot.number)
+			h.mu.Lock()
+			t.result.Leftovers = true
+			h.announce(t)
+			h.mu.Unlock()
+			reported = true
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if reported {
+		h.retire(t)
+		return
+	}
+	h.finish(t)
+}
+
+// finish ends a task of which nothing is left. The caller holds the lock.
+func (h *holder) finish(t *task) {
+	h.announce(t)
+	h.retire(t)
+}
+
+// announce completes the result and tells the agent.
+func (h *holder) announce(t *task) {
+	r := t.result
+	u := t.slot.limiter.usage()
+	r.OOMKills, r.MemoryPeak = u.oomKills, u.peak
+	r.MemoryLimit = smallest(u.limit, h.node.MemoryBytes)
+	r.Reason = t.reason
+	if r.Reason == "" {
+		r.Reason = Exited
+		if r.OOMKills > 0 && (r.Signal == int(unix.SIGKILL) || r.ExitCode != 0) {
+			r.Reason = OOMKilled
+		}
+	}
+	t.phase = ended
+	if h.reporter != nil {
+		_ = h.reporter.send(&message{Exited: t.held()})
+	}
+}
+
+// retire gives the slot back.
+func (h *holder) retire(t *task) {
+	h.free = append(h.free, t.slot)
+	h.alive--
+	if h.closing && h.alive == 0 {
+		close(h.idle)
+	}
+}
+
+func smallest(a, b int64) int64 {
+	if a <= 0 || (b > 0 && b < a) {
+		return max(b, 0)
+	}
+	return a
+}
+
+func (t *task) held() *Held {
+	held := &Held{ID: t.id, Started: t.started}
+	if t.phase == ended {
+		held.Result = t.result
+	}
+	return held
+}
+
+// forget drops results that the agent has safe. Tasks that run stay.
+func (h *holder) forget(ids []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		if t := h.tasks[id]; t != nil && t.phase == ended {
+			delete(h.tasks, id)
+		}
+	}
+}
+
+// list is everything that is held. What is still starting is left out: whoever
+// asked for it will ask again. The caller holds the lock.
+func (h *holder) list() []Held {
+	var all []Held
+	for _, t := range h.tasks {
+		if t.phase != starting {
+			all = append(all, *t.held())
+		}
+	}
+	slices.SortFunc(all, func(a, b Held) int { return a.Started.At.Compare(b.Started.At) })
+	return all
+}
+
+// close kills all tasks and refuses new ones. Idle tells when all have ended.
+func (h *holder) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return
+	}
+	h.closing = true
+	h.killAll(Killed)
+	if h.alive == 0 {
+		close(h.idle)
+	}
+}
+
+// exit is how a child ended.
+type exit struct {
+	status syscall.WaitStatus
+	usage  syscall.Rusage
+	at     time.Time
+	births uint64
+}
+
+func (e exit) result(t *task) *Result {
+	r := &Result{
+		ExitCode:  e.status.ExitStatus(),
+		Started:   t.started.At,
+		Ended:     e.at,
+		UserCPU:   time.Duration(e.usage.Utime.Nano()),
+		SystemCPU: time.Duration(e.usage.Stime.Nano()),
+		MaxRSS:    int64(e.usage.Maxrss) << 10,
+	}
+	if e.status.Signaled() {
+		r.Signal = int(e.status.Signal())
+	}
+	return r
+}
+
+// signalOne wakes whoever waits on a channel of size one.
+func signalOne(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,212 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// launchTime bounds how long a keeper may take to come up, which includes
+	// ending what an earlier one left running.
+	launchTime = sweepTime + 10*time.Second
+	// maxLog is the size from which on the keeper's log is begun anew.
+	maxLog = 1 << 20
+)
+
+// prepareDir makes the private folder and refuses one that is not.
+func prepareDir(o *Options) error {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return fmt.Errorf("make keeper folder: %w", err)
+	}
+	// The folder's name identifies the node to its next keeper.
+	dir, err := filepath.Abs(o.Dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("find keeper folder: %w", err)
+	}
+	o.Dir = dir
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("read keeper folder: %w", err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("keeper folder %s belongs to another user", dir)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("close keeper folder: %w", err)
+	}
+	return nil
+}
+
+// connect reaches the node's keeper, starting it if need be.
+func (k *Keeper) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, launchTime)
+	defer cancel()
+	for {
+		s, err := k.dial(ctx)
+		switch {
+		case err == nil && k.outdated(s):
+			k.log.Info("replacing an idle keeper of another build", "build", s.welcome.Build)
+			if err := retire(ctx, s); err != nil {
+				return nil, fmt.Errorf("replace keeper: %w", err)
+			}
+			continue
+		case err == nil:
+			return s, nil
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED):
+			return nil, fmt.Errorf("connect to keeper: %w", err)
+		}
+		switch err := k.launch(ctx); {
+		case errors.Is(err, errBusy):
+			// One is just starting, or just ending.
+			if err := sleep(ctx, 20*time.Millisecond); err != nil {
+				return nil, fmt.Errorf("connect to keeper: %w", err)
+			}
+		case err != nil:
+			return nil, fmt.Errorf("start keeper: %w", err)
+		}
+	}
+}
+
+func (k *Keeper) outdated(s *session) bool {
+	return s.welcome.Build != k.options.Build && len(s.welcome.Held) == 0
+}
+
+// retire ends a keeper that holds nothing.
+func retire(ctx context.Context, s *session) error {
+	defer s.close()
+	if err := s.link.send(&message{ID: 2, Shutdown: true}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { s.link.fail(ctx.Err()) })
+	defer stop()
+	for {
+		var m message
+		if err := s.link.receive(&m); err != nil {
+			// The keeper closes the connection as its last act.
+			return ctx.Err()
+		}
+	}
+}
+
+func (k *Keeper) dial(ctx context.Context) (*session, error) {
+	path, done, err := socketPath(k.options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := peerIsUs(c.(*net.UnixConn)); err != nil {
+		c.Close()
+		return nil, err
+	}
+	k.mu.Lock()
+	lease := k.lease
+	k.mu.Unlock()
+	l := newLink(c)
+	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
+	s, err := greet(l, k.options.Node, lease)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// launch starts a keeper in a session of its own and waits until it says that
+// it is ready. It returns errBusy if another keeper of the node is alive.
+func (k *Keeper) launch(ctx context.Context) error {
+	config, err := json.Marshal(keeperConfig{
+		Dir:          k.options.Dir,
+		CgroupParent: k.options.CgroupParent,
+		Build:        k.options.Build,
+		Linger:       k.options.Linger,
+	}, encoding())
+	if err != nil {
+		return err
+	}
+	command := k.options.Command
+	if len(command) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		command = []string{self, "agent", "keeper"}
+	}
+	log, err := openLog(filepath.Join(k.options.Dir, "keeper.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	ready, out, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Dir = "/"
+	cmd.Env = append([]string{"BATCHYARD_KEEPER=" + k.options.Dir}, k.options.Env...)
+	cmd.Stdin = bytes.NewReader(config)
+	cmd.Stdout = out
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	out.Close()
+	if err != nil {
+		return err
+	}
+	// The keeper outlives this connection, and perhaps this process: reaping it
+	// is nobody's to wait for.
+	go func() { _ = cmd.Wait() }()
+	return k.awaitReady(ctx, ready)
+}
+
+func openLog(path string) (*os.File, error) {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		flags |= os.O_TRUNC
+	}
+	return os.OpenFile(path, flags, 0o600)
+}
+
+func (k *Keeper) awaitReady(ctx context.Context, ready *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var r readiness
+	if err := json.UnmarshalRead(ready, &r); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("keeper ended at once, see %s: %w", filepath.Join(k.options.Dir, "keeper.log"), err)
+	}
+	switch {
+	case r.Busy:
+		return errBusy
+	case r.Error != "":
+		return errors.New(r.Error)
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// openOutput opens a file for a task's output. The keeper may be root while the
+// task can write in the folder and may have prepared a trap there for the next
+// attempt: a symbolic or hard link to a file of somebody else, a pipe that
+// blocks who opens it. So links are not followed anywhere on the path, and what
+// is opened must be an ordinary file with one name, new or of this user.
+func openOutput(path string, user *User) (int, error) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return -1, launchFailed("output file %q is not a clean absolute path", path)
+	}
+	fd, err := openNoLinks(path)
+	if err != nil {
+		return -1, outputError(path, err)
+	}
+	if err := claimOutput(fd, path, user); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+const (
+	outputFlags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	outputMode  = 0o640
+)
+
+func openNoLinks(path string) (int, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
+		Flags: outputFlags, Mode: outputMode, Resolve: unix.RESOLVE_NO_SYMLINKS,
+	})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		return walkNoLinks(path)
+	}
+	return fd, err
+}
+
+// walkNoLinks does the same folder by folder, on kernels before 5.6 and where a
+// container forbids the newer call.
+func walkNoLinks(path string) (int, error) {
+	dir, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for _, part := range parts[:len(parts)-1] {
+		next, err := unix.Openat(dir, part, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		unix.Close(dir)
+		if err != nil {
+			return -1, err
+		}
+		dir = next
+	}
+	defer unix.Close(dir)
+	return unix.Openat(dir, parts[len(parts)-1], outputFlags, outputMode)
+}
+
+// claimOutput checks what was opened and gives it to the task's user.
+func claimOutput(fd int, path string, user *User) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return outputError(path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
+		return launchFailed("output file %s is not an ordinary file with a single name", path)
+	}
+	if user == nil || st.Uid == user.UID {
+		return nil
+	}
+	if int(st.Uid) != os.Geteuid() {
+		return launchFailed("output file %s belongs to another user", path)
+	}
+	if err := unix.Fchown(fd, int(user.UID), int(user.GID)); err != nil {
+		return outputError(path, err)
+	}
+	return nil
+}
+
+func outputError(path string, err error) error {
+	if errors.Is(err, unix.ELOOP) {
+		return launchFailed("output file %s: a component of the path is a symbolic link", path)
+	}
+	return launchFailed("output file %s: %v", path, err)
+}
+
+// openOutputs opens both output files of a task, one if they are the same.
+// Stdin and discarded outputs are null.
+func openOutputs(s *Spec, null int) (files []uintptr, done func(), err error) {
+	var opened []int
+	done = func() {
+		for _, fd := range opened {
+			unix.Close(fd)
+		}
+	}
+	open := func(path string) (int, error) {
+		if path == "" {
+			return null, nil
+		}
+		fd, err := openOutput(path, s.User)
+		if err == nil {
+			opened = append(opened, fd)
+		}
+		return fd, err
+	}
+	out, err := open(s.Stdout)
+	if err != nil {
+		return nil, done, err
+	}
+	errFile := out
+	if s.Stderr != s.Stdout {
+		if errFile, err = open(s.Stderr); err != nil {
+			return nil, done, err
+		}
+	}
+	return []uintptr{uintptr(null), uintptr(out), uintptr(errFile)}, done, nil
+}
+
+// checkSpec refuses what no kernel would take, before anything is opened.
+func checkSpec(s *Spec) error {
+	switch {
+	case s.ID == "" || len(s.ID) > 512:
+		return fmt.Errorf("execution needs an ID of at most 512 bytes")
+	case len(s.Args) == 0 || s.Args[0] == "":
+		return launchFailed("the command line is empty")
+	case !filepath.IsAbs(s.Dir):
+		return launchFailed("working directory %q is not an absolute path", s.Dir)
+	}
+	for _, list := range [][]string{s.Args, s.Env, {s.Dir, s.Stdout, s.Stderr}} {
+		for _, text := range list {
+			if strings.IndexByte(text, 0) >= 0 {
+				return launchFailed("the command line, the environment or a path contains a zero byte")
+			}
+		}
+	}
+	l := s.Limits
+	if l.MemoryBytes < 0 || l.Processes < 0 || l.FileBytes < 0 || l.OpenFiles < 0 {
+		return launchFailed("a limit of the task is negative")
+	}
+	return nil
+}

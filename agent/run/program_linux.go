@@ -1,0 +1,130 @@
+package run
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultPath is searched if the task's environment has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// programs lists the files that the first argument may mean, in the order in
+// which a shell would try them. A name with a slash means itself, relative to
+// the working directory; any other is searched in the task's own PATH.
+func programs(s *Spec) []string {
+	name := s.Args[0]
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var found []string
+	for dir := range strings.SplitSeq(pathOf(s.Env), ":") {
+		file := filepath.Join(absolute(dir, s.Dir), name)
+		var st unix.Stat_t
+		if unix.Stat(file, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0 {
+			found = append(found, file)
+		}
+	}
+	return found
+}
+
+func pathOf(env []string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if path, ok := strings.CutPrefix(env[i], "PATH="); ok {
+			return path
+		}
+	}
+	return defaultPath
+}
+
+// absolute resolves path as the task would, from its working directory.
+func absolute(path, dir string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// startProgram tries the candidates until one starts. Like a shell it passes
+// over those that the task's user may not run.
+func startProgram(s *Spec, start func(file string) (int, error)) (int, error) {
+	var last error
+	file := s.Args[0]
+	for _, candidate := range programs(s) {
+		pid, err := startUnlessBusy(candidate, start)
+		if err == nil {
+			return pid, nil
+		}
+		file, last = candidate, err
+		if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOENT) {
+			break
+		}
+	}
+	return 0, explainStart(s, file, last)
+}
+
+// startUnlessBusy retries while the program's file is open for writing. That is
+// often this very process: a file that is being closed here is still open for a
+// moment in a child that is being forked elsewhere (https://go.dev/issue/22315).
+func startUnlessBusy(file string, start func(file string) (int, error)) (int, error) {
+	for delay := time.Millisecond; ; delay *= 2 {
+		pid, err := start(file)
+		if !errors.Is(err, unix.ETXTBSY) || delay > 256*time.Millisecond {
+			return pid, err
+		}
+		time.Sleep(delay)
+	}
+}
+
+// explainStart says in words why a command did not start. The kernel gives one
+// number for many causes, so the files are looked at again.
+func explainStart(s *Spec, file string, err error) error {
+	if err == nil {
+		return &StartError{Code: CodeProgramNotFound, Message: "program " + s.Args[0] + " was not found in PATH " + pathOf(s.Env)}
+	}
+	if info, derr := os.Stat(s.Dir); derr != nil {
+		return launchFailed("working directory %s: %v", s.Dir, errors.Unwrap(derr))
+	} else if !info.IsDir() {
+		return launchFailed("working directory %s is not a directory", s.Dir)
+	}
+	full := absolute(file, s.Dir)
+	info, ferr := os.Stat(full)
+	switch {
+	case errors.Is(ferr, os.ErrNotExist):
+		return &StartError{Code: CodeProgramNotFound, Message: "program " + file + " was not found"}
+	case ferr != nil:
+		return launchFailed("program %s: %v", file, errors.Unwrap(ferr))
+	case info.IsDir():
+		return launchFailed("program %s is a directory", file)
+	case info.Mode()&0o111 == 0:
+		return launchFailed("program %s is not executable", file)
+	}
+	return explainErrno(s, file, err)
+}
+
+func explainErrno(s *Spec, file string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return launchFailed("program %s exists, but the interpreter or loader that it names does not", file)
+	case errors.Is(err, unix.EACCES) && s.User != nil:
+		return launchFailed("user %d may not run program %s or enter working directory %s", s.User.UID, file, s.Dir)
+	case errors.Is(err, unix.EACCES):
+		return launchFailed("permission to run program %s or to enter working directory %s was refused", file, s.Dir)
+	case errors.Is(err, unix.ENOEXEC):
+		return launchFailed("program %s is neither a program of this system nor a script with a #! line", file)
+	case errors.Is(err, unix.E2BIG):
+		return launchFailed("arguments and environment are too long")
+	case errors.Is(err, unix.ETXTBSY):
+		return launchFailed("program %s is being written to", file)
+	case errors.Is(err, unix.EPERM) && s.User != nil:
+		return launchFailed("the agent may not run programs as user %d", s.User.UID)
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM):
+		return launchFailed("the node has no room for another process: %v", err)
+	default:
+		return launchFailed("program %s: %v", file, err)
+	}
+}

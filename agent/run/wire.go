@@ -1,0 +1,215 @@
+package run
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	jsonv1 "github.com/go-json-experiment/json/v1"
+)
+
+// encoding writes durations as numbers of nanoseconds.
+func encoding() json.Options { return jsonv1.FormatDurationAsNano(true) }
+
+// protocolVersion is what this program speaks. A keeper outlives upgrades of
+// the agent, so an agent must understand every keeper back to oldestVersion;
+// fields are only ever added.
+const (
+	protocolVersion = 1
+	oldestVersion   = 1
+)
+
+// maxFrame bounds one message. The kernel refuses arguments and environments
+// of more than a few megabytes long before.
+const maxFrame = 16 << 20
+
+// A message is one frame between agent and keeper: a length of four bytes,
+// then JSON. ID joins a request and its reply and is 0 for messages that have
+// none. Exactly one of the other fields is set, or none in a bare "done".
+type message struct {
+	ID uint64 `json:"id,omitzero"`
+
+	// Requests of the agent.
+	Hello    *hello       `json:"hello,omitempty"`
+	Start    *Spec        `json:"start,omitempty"`
+	Kill     *killRequest `json:"kill,omitempty"`
+	Forget   []string     `json:"forget,omitempty"`
+	Lease    int64        `json:"lease,omitzero"`
+	List     bool         `json:"list,omitzero"`
+	Shutdown bool         `json:"shutdown,omitzero"`
+
+	// Replies and events of the keeper.
+	Welcome *welcome   `json:"welcome,omitempty"`
+	Started *Started   `json:"started,omitempty"`
+	Held    []Held     `json:"held,omitempty"`
+	Exited  *Held      `json:"exited,omitempty"`
+	Error   *wireError `json:"error,omitempty"`
+}
+
+// hello is the first message of an agent. Lease is the end of its lease as
+// nanoseconds of the boot clock, which both sides read and which goes on while
+// the machine sleeps; 0 leaves the keeper's as it is.
+type hello struct {
+	Version int        `json:"version"`
+	Node    NodeLimits `json:"node"`
+	Lease   int64      `json:"lease,omitzero"`
+}
+
+// welcome is the keeper's answer to hello. Instance names this keeper process
+// and no other.
+type welcome struct {
+	Version      int          `json:"version"`
+	Instance     string       `json:"instance"`
+	Build        string       `json:"build,omitempty"`
+	PID          int          `json:"pid"`
+	Capabilities Capabilities `json:"capabilities"`
+	Held         []Held       `json:"held,omitempty"`
+}
+
+// killRequest asks for the end of an execution; Grace is in nanoseconds.
+type killRequest struct {
+	ID    string `json:"id"`
+	Grace int64  `json:"grace,omitzero"`
+}
+
+// A link carries messages over a socket. Messages that are sent while a write
+// is under way leave together in the next one.
+type link struct {
+	conn net.Conn
+	in   *bufio.Reader
+	body []byte
+
+	mu   sync.Mutex // guards out, err
+	out  []byte
+	err  error
+	wake chan struct{}
+	done chan struct{}
+}
+
+func newLink(conn net.Conn) *link {
+	l := &link{
+		conn: conn,
+		in:   bufio.NewReaderSize(conn, 32<<10),
+		wake: make(chan struct{}, 1),
+		done: make(chan struct{}),
+	}
+	go l.write()
+	return l
+}
+
+// close ends the link and waits for its writer. Messages not yet written are
+// dropped.
+func (l *link) close() {
+	l.fail(net.ErrClosed)
+	<-l.done
+}
+
+// finish ends the link once what was sent is written, or after a while if the
+// peer does not read.
+func (l *link) finish(patience time.Duration) {
+	_ = l.conn.SetWriteDeadline(time.Now().Add(patience))
+	l.fail(io.EOF)
+}
+
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = err
+	}
+	l.mu.Unlock()
+	if !errors.Is(err, io.EOF) {
+		l.conn.Close()
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// send queues a message and never blocks, so that a stopped peer cannot hold
+// up who reports an exit. What queues is bounded by the requests that were
+// read and the executions that are held.
+func (l *link) send(m *message) error {
+	body, err := json.Marshal(m, encoding())
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if len(body) > maxFrame {
+		return fmt.Errorf("message of %d bytes is too long", len(body))
+	}
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return l.err
+	}
+	l.out = binary.BigEndian.AppendUint32(l.out, uint32(len(body)))
+	l.out = append(l.out, body...)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (l *link) write() {
+	defer close(l.done)
+	defer l.conn.Close()
+	var spare []byte
+	for range l.wake {
+		l.mu.Lock()
+		batch, err := l.out, l.err
+		l.out = spare[:0]
+		l.mu.Unlock()
+		if len(batch) > 0 {
+			if _, werr := l.conn.Write(batch); werr != nil {
+				l.fail(werr)
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+		if cap(batch) <= 256<<10 {
+			spare = batch
+		} else {
+			spare = nil
+		}
+	}
+}
+
+// receive reads the next message. Only one goroutine may call it.
+func (l *link) receive(m *message) error {
+	var head [4]byte
+	if _, err := io.ReadFull(l.in, head[:]); err != nil {
+		return err
+	}
+	n := int(binary.BigEndian.Uint32(head[:]))
+	if n > maxFrame {
+		return fmt.Errorf("message of %d bytes is too long", n)
+	}
+	if cap(l.body) < n || cap(l.body) > 1<<20 {
+		l.body = make([]byte, max(n, 4<<10))
+	}
+	if _, err := io.ReadFull(l.in, l.body[:n]); err != nil {
+		return err
+	}
+	*m = message{}
+	if err := json.Unmarshal(l.body[:n], m, encoding()); err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	return nil
+}
+
+// broken reports whether the link has ended.
+func (l *link) broken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err != nil
+}
