@@ -1,0 +1,328 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Nodes is what the provider asks of the verbs.
+type Nodes interface {
+	// DesiredNodes are all nodes that have a row.
+	DesiredNodes(ctx context.Context) ([]control.NodeWanted, error)
+	// NewNodeToken makes the secret that the node's agent shows; one made
+	// before is void.
+	NewNodeToken(ctx context.Context, node batch.NodeID) (string, error)
+}
+
+// Local runs nodes as child processes of the server, each with a folder of its
+// own. Agents outlive the server: a new one finds them by the lock that each
+// holds in its folder.
+type Local struct {
+	Nodes Nodes
+	// Changed is signalled when the rows of nodes have changed.
+	Changed <-chan struct{}
+	// Dir has a folder a node.
+	Dir string
+	// Max is the largest number of nodes on this machine; a row beyond it
+	// waits.
+	Max int
+	// Command makes the agent's command line. Folder exists, is private and
+	// keeps its content; number is unique among the nodes of this machine.
+	Command func(node control.NodeWanted, folder string, number int, token func() (string, error)) (*exec.Cmd, error)
+	// KillOnStop ends agents when Run ends; else they go on.
+	KillOnStop bool
+	Log        *slog.Logger
+
+	agents map[batch.NodeID]*agentProcess
+	ended  chan batch.NodeID
+	work   sync.WaitGroup
+}
+
+// agentProcess is one node's agent.
+type agentProcess struct {
+	stop context.CancelCauseFunc
+	gone atomic.Bool // its node has no row any more
+}
+
+// Why an agent is no longer followed.
+var (
+	errStopping = errors.New("the provider is stopping")
+	errGone     = errors.New("the node has no row and its agent did not end")
+)
+
+// goneGrace is how long an agent without a row may take to learn from the
+// server that it is not wanted, and to end its tasks and itself.
+const goneGrace = time.Minute
+
+// safetyTick bounds how long a lost signal goes unnoticed.
+const safetyTick = 30 * time.Second
+
+// Run makes nodes be until ctx ends.
+func (l *Local) Run(ctx context.Context) error {
+	l.agents, l.ended = map[batch.NodeID]*agentProcess{}, make(chan batch.NodeID)
+	if err := os.MkdirAll(l.Dir, 0o711); err != nil {
+		return fmt.Errorf("make folder of nodes: %w", err)
+	}
+	tick := time.NewTicker(safetyTick)
+	defer tick.Stop()
+	for {
+		if err := l.reconcile(ctx); err != nil && ctx.Err() == nil {
+			l.Log.Error("nodes not brought in line", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			l.finish()
+			return nil
+		case <-l.Changed:
+		case <-tick.C:
+		case node := <-l.ended:
+			delete(l.agents, node)
+		}
+	}
+}
+
+// finish stops watching, and ends agents if that is wanted.
+func (l *Local) finish() {
+	for _, agent := range l.agents {
+		agent.stop(errStopping)
+	}
+	done := make(chan struct{})
+	go func() { l.work.Wait(); close(done) }()
+	for {
+		select {
+		case <-l.ended:
+		case <-done:
+			return
+		}
+	}
+}
+
+// reconcile starts what is missing and removes what has no row.
+func (l *Local) reconcile(ctx context.Context) error {
+	wanted, err := l.Nodes.DesiredNodes(ctx)
+	if err != nil {
+		return fmt.Errorf("read wanted nodes: %w", err)
+	}
+	rows := make(map[batch.NodeID]bool, len(wanted))
+	for _, node := range wanted {
+		rows[node.Node] = true
+		if l.agents[node.Node] == nil && len(l.agents) < l.Max {
+			if err := l.start(ctx, node); err != nil {
+				l.Log.Error("node not started", "node", node.Node, "err", err)
+			}
+		}
+	}
+	for id, agent := range l.agents {
+		if !rows[id] && agent.gone.CompareAndSwap(false, true) {
+			time.AfterFunc(goneGrace, func() { agent.stop(errGone) })
+		}
+	}
+	return l.sweep(ctx, rows)
+}
+
+// sweep removes folders of nodes that have neither a row nor an agent.
+func (l *Local) sweep(ctx context.Context, rows map[batch.NodeID]bool) error {
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil {
+		return fmt.Errorf("read folder of nodes: %w", err)
+	}
+	for _, entry := range entries {
+		id := batch.NodeID(entry.Name())
+		if rows[id] || l.agents[id] != nil || !strings.HasPrefix(entry.Name(), "tvmps_") {
+			continue
+		}
+		folder := filepath.Join(l.Dir, entry.Name())
+		unlock, free, err := tryLock(folder)
+		if err == nil && !free {
+			err = l.followGone(ctx, id, folder)
+		}
+		if err != nil {
+			l.Log.Warn("agent of a removed node not found", "node", id, "err", err)
+		}
+		if !free {
+			continue
+		}
+		err = os.RemoveAll(folder)
+		unlock()
+		if err != nil {
+			l.Log.Error("folder of a removed node not removed", "node", id, "err", err)
+		}
+	}
+	return nil
+}
+
+// followGone waits for an agent of an earlier server whose node has no row.
+func (l *Local) followGone(ctx context.Context, id batch.NodeID, folder string) error {
+	pid, err := agentPID(folder)
+	if err != nil {
+		return err
+	}
+	process, err := findProcess(pid)
+	if err != nil {
+		return err
+	}
+	following, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	agent := &agentProcess{stop: stop}
+	agent.gone.Store(true)
+	time.AfterFunc(goneGrace, func() { stop(errGone) })
+	l.agents[id] = agent
+	l.work.Go(func() {
+		l.follow(following, process)
+		l.ended <- id
+	})
+	return nil
+}
+
+// start watches over one node's agent for as long as it has a row.
+func (l *Local) start(ctx context.Context, node control.NodeWanted) error {
+	folder := filepath.Join(l.Dir, string(node.Node))
+	if err := os.MkdirAll(folder, 0o711); err != nil {
+		return fmt.Errorf("make node folder: %w", err)
+	}
+	number, err := l.number(folder)
+	if err != nil {
+		return err
+	}
+	following, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	agent := &agentProcess{stop: stop}
+	l.agents[node.Node] = agent
+	l.work.Go(func() {
+		defer stop(nil)
+		l.keep(following, agent, node, folder, number)
+		l.ended <- node.Node
+	})
+	return nil
+}
+
+// number finds a number for a node that no other has and keeps it in the
+// node's folder.
+func (l *Local) number(folder string) (int, error) {
+	file := filepath.Join(folder, "number")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		if number, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			return number, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("read node number: %w", err)
+	}
+	taken, err := filepath.Glob(filepath.Join(l.Dir, "*", "number"))
+	if err != nil {
+		return 0, fmt.Errorf("look for node numbers: %w", err)
+	}
+	var used []int
+	for _, other := range taken {
+		if text, err := os.ReadFile(other); err == nil {
+			if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+				used = append(used, n)
+			}
+		}
+	}
+	number := 0
+	for slices.Contains(used, number) {
+		number++
+	}
+	if err := os.WriteFile(file, []byte(strconv.Itoa(number)+"\n"), 0o600); err != nil {
+		return 0, fmt.Errorf("keep node number: %w", err)
+	}
+	return number, nil
+}
+
+// healthy is how long an agent must have run for its end to be news: after it
+// the delay before the next start begins small again.
+const healthy = time.Minute
+
+// keep has an agent run in folder until ctx ends or the node is gone.
+func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.NodeWanted, folder string, number int) {
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 30*time.Second
+	for ctx.Err() == nil {
+		begun := time.Now()
+		process, err := l.runOrFind(ctx, node, folder, number)
+		if err == nil {
+			l.follow(ctx, process)
+		}
+		if ctx.Err() != nil || agent.gone.Load() {
+			return
+		}
+		if time.Since(begun) > healthy {
+			delays.Reset()
+		}
+		wait := delays.NextBackOff()
+		l.Log.Warn("agent ended, starting it again", "node", node.Node, "pool", node.Pool, "after", wait, "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// runOrFind starts the agent, or finds one that an earlier server started.
+func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder string, number int) (process, error) {
+	unlock, free, err := tryLock(folder)
+	if err != nil {
+		return nil, err
+	}
+	if !free {
+		pid, err := agentPID(folder)
+		if err != nil {
+			return nil, err
+		}
+		return findProcess(pid)
+	}
+	unlock()
+	command, err := l.Command(node, folder, number, func() (string, error) { return l.Nodes.NewNodeToken(ctx, node.Node) })
+	if err != nil {
+		return nil, fmt.Errorf("make agent command: %w", err)
+	}
+	detach(command)
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("start agent: %w", err)
+	}
+	return newChild(command), nil
+}
+
+// process is an agent, ours or an earlier server's.
+type process interface {
+	// wait returns when it has ended or ctx has.
+	wait(ctx context.Context)
+	terminate() error
+	kill() error
+}
+
+// stopGrace is how long an agent may take to end its tasks.
+const stopGrace = 40 * time.Second
+
+// follow waits for an agent. When ctx ends first, the agent goes on without
+// us, unless it should not.
+func (l *Local) follow(ctx context.Context, p process) {
+	p.wait(ctx)
+	if ctx.Err() == nil || errors.Is(context.Cause(ctx), errStopping) && !l.KillOnStop {
+		return
+	}
+	if p.terminate() != nil {
+		return // it has ended
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	p.wait(limited)
+	if limited.Err() != nil {
+		_ = p.kill()
+	}
+}

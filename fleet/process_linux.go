@@ -1,0 +1,122 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockFile is held by a node's agent while it runs, with its number inside;
+// see package agent.
+const lockFile = "state/agent.lock"
+
+// tryLock tells whether no agent runs in a folder. If so the caller holds the
+// lock until it calls unlock.
+func tryLock(folder string) (unlock func(), free bool, err error) {
+	if err := os.MkdirAll(filepath.Join(folder, filepath.Dir(lockFile)), 0o700); err != nil {
+		return nil, false, fmt.Errorf("make state folder: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(folder, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, false, fmt.Errorf("open agent lock: %w", err)
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err != nil {
+		_ = file.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, false, nil
+		}
+		return nil, false, fmt.Errorf("lock agent folder: %w", err)
+	}
+	return func() { _ = file.Close() }, true, nil
+}
+
+// agentPID is the process that holds a folder's lock.
+func agentPID(folder string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(folder, lockFile))
+	if err != nil {
+		return 0, fmt.Errorf("read agent lock: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("agent lock in %s names no process yet", folder)
+	}
+	return pid, nil
+}
+
+// detach lets an agent outlive the server and its terminal.
+func detach(command *exec.Cmd) {
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	command.SysProcAttr.Setsid = true
+}
+
+// child is an agent that we started.
+type child struct {
+	command *exec.Cmd
+	done    chan struct{}
+}
+
+func newChild(command *exec.Cmd) child {
+	c := child{command, make(chan struct{})}
+	go func() {
+		_ = command.Wait() // how it ended is in its own log
+		close(c.done)
+	}()
+	return c
+}
+
+func (c child) wait(ctx context.Context) {
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
+}
+
+func (c child) terminate() error { return c.command.Process.Signal(syscall.SIGTERM) }
+func (c child) kill() error      { return c.command.Process.Kill() }
+
+// other is an agent that an earlier server started, held by a descriptor of
+// its process, so that its number cannot come to mean another.
+type other struct{ file *os.File }
+
+func findProcess(pid int) (process, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("find agent process %d: %w", pid, err)
+	}
+	return other{os.NewFile(uintptr(fd), "agent")}, nil
+}
+
+// wait sleeps in the poller: a process descriptor is readable when the process
+// has ended.
+func (o other) wait(ctx context.Context) {
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = o.file.SetReadDeadline(time.Unix(1, 0)) })()
+	_ = o.file.SetReadDeadline(time.Time{})
+	_ = raw.Read(func(fd uintptr) bool { return unix.PidfdSendSignal(int(fd), 0, nil, 0) != nil })
+}
+
+func (o other) terminate() error { return o.signal(syscall.SIGTERM) }
+func (o other) kill() error      { return o.signal(syscall.SIGKILL) }
+
+func (o other) signal(number syscall.Signal) error {
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return errors.Join(raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), number, nil, 0) }), err)
+}
