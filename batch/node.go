@@ -103,6 +103,8 @@ type Node struct {
 	IPAddress           string
 	VMSize              string
 	Dedicated           bool
+	// Slots is how many task slots it has, its pool's taskSlotsPerNode.
+	Slots               int
 	TotalTasksRun       int
 	TotalTasksSucceeded int
 	// Running counts are of tasks that are bound to the node and have started.
