@@ -105,9 +105,12 @@ func (o other) wait(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	defer context.AfterFunc(ctx, func() { _ = o.file.SetReadDeadline(time.Unix(1, 0)) })()
 	_ = o.file.SetReadDeadline(time.Time{})
-	_ = raw.Read(func(fd uintptr) bool { return unix.PidfdSendSignal(int(fd), 0, nil, 0) != nil })
+	defer context.AfterFunc(ctx, func() { _ = o.file.SetReadDeadline(time.Unix(1, 0)) })()
+	_ = raw.Read(func(fd uintptr) bool {
+		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return ready > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
 }
 
 func (o other) terminate() error { return o.signal(syscall.SIGTERM) }
@@ -118,5 +121,7 @@ func (o other) signal(number syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), number, nil, 0) }), err)
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), number, nil, 0) })
+	return errors.Join(err, sent)
 }
