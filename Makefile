@@ -37,9 +37,6 @@ demo: build ## Start everything on this machine and run a real job on it
 bench: build ## Measure the figures of docs/performance.md
 	./bench/run.sh
 
-##
-## Checks
-
 .PHONY: check
 check: lint test ## What CI runs: lint, then test
 

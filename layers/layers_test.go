@@ -68,11 +68,14 @@ func server() []string {
 }
 
 // shared lists the modules that several folders import: the JSON of every
-// wire, the Go project's additions to its own library, and metrics, which are
-// declared beside the code they measure.
+// wire, the Go project's additions to its own library, metrics, which are
+// declared beside the code they measure, the pauses between two tries, and
+// the form that the protocol gives its random names.
 func shared() []string {
 	return []string{
+		"github.com/cenkalti/backoff/v5",
 		"github.com/go-json-experiment/json",
+		"github.com/google/uuid",
 		"github.com/prometheus/client_golang",
 		"golang.org/x/sync",
 		"golang.org/x/sys",
