@@ -333,6 +333,23 @@ func (j *Job) AllDone() bool {
 		j.Counts.Active == 0 && j.Counts.Running == 0
 }
 
+// Settle makes the moves that follow from the job's counts, and tells whether
+// there were any: a job without work ends if it is to, a disabling one is
+// disabled and a terminating one complete once nothing of it is left to do.
+func (j *Job) Settle(now time.Time) bool {
+	before := j.State
+	if j.AllDone() {
+		_ = j.BeginTerminate(ReasonAllTasksCompleted, now) // legal in every state that AllDone accepts
+	}
+	switch {
+	case j.State == JobDisabling && j.Bound == 0:
+		_ = j.Disabled(now)
+	case j.State == JobTerminating && j.Counts.Active+j.Counts.Running == 0:
+		_ = j.Complete(now)
+	}
+	return j.State != before
+}
+
 // Expires is when the job's wall clock limit ends it; the zero time if never.
 func (j *Job) Expires() time.Time {
 	if *j.Constraints.MaxWallClockTime == Unlimited {

@@ -129,8 +129,10 @@ type Node struct {
 	// Boot and Image count requested reboots and reimages; BootDone is the
 	// boot that the agent last reported as finished.
 	Boot, Image, BootDone int
-	// PendingReboot is set while tasks finish before a reboot or reimage.
-	PendingReboot RebootOption
+	// PendingReboot is set while tasks finish before a reboot, or before a
+	// reimage if PendingReimage.
+	PendingReboot  RebootOption
+	PendingReimage bool
 	// Leaving says what becomes of its tasks while the node leaves its pool.
 	Leaving NodeDeallocationOption
 	// TokenHash is the hash of the secret that the node's agent shows.
@@ -176,6 +178,40 @@ type StartTaskInfo struct {
 	RetryCount    int            `json:"retryCount"`
 	LastRetryTime *Time          `json:"lastRetryTime,omitempty"`
 	Result        TaskResult     `json:"result,omitempty"`
+}
+
+// NewNode makes a node of the pool that nobody has heard of yet. Its first boot
+// is asked for from the start.
+func NewNode(p *Pool, id NodeID, dedicated bool, now time.Time) Node {
+	return Node{
+		ID: id, Account: p.Account, Pool: p.ID, State: NodeCreating, StateTransitionTime: now,
+		SchedulingState: SchedulingEnabled, AllocationTime: now, VMSize: p.VMSize, Dedicated: dedicated,
+		Slots: p.TaskSlotsPerNode, StartTask: p.StartTask, Revision: 1, Settings: int64(p.Stamp), Boot: 1,
+	}
+}
+
+// Reboot asks for one more boot, with the start task that the pool has now;
+// a reimage wipes the node first. Settings is the new version of its settings.
+func (n *Node) Reboot(p *Pool, reimage bool, settings int64, now time.Time) {
+	state := NodeRebooting
+	if reimage {
+		state = NodeReimaging
+		n.Image++
+	}
+	n.Boot++
+	n.PendingReboot, n.PendingReimage = "", false
+	n.StartTask, n.StartTaskInfo, n.Settings = p.StartTask, nil, settings
+	n.Move(state, now)
+}
+
+// InContact tells whether the node's own reports say what its state is, rather
+// than somebody's judgement about it.
+func (n *Node) InContact() bool {
+	switch n.State {
+	case NodeCreating, NodeUnknown, NodeUnusable, NodePreempted:
+		return false
+	}
+	return true
 }
 
 // Move changes the state if that is legal and tells whether it did; moving to
