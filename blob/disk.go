@@ -1,0 +1,216 @@
+package blob
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// partSuffix ends the name of a file that is being written.
+const partSuffix = ".part"
+
+// Disk keeps content in a folder: a file under a random name in one of some
+// hundred subfolders. Everything is opened through os.Root, so that no name,
+// whatever a database may hold, leads out of it.
+type Disk struct {
+	root *os.Root
+
+	mu      sync.Mutex
+	folders map[string]bool // subfolders that are known to be there, durably
+}
+
+// OpenDisk opens a folder, which it makes if it is not there.
+func OpenDisk(folder string) (*Disk, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("make content folder: %w", err)
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open content folder: %w", err)
+	}
+	return &Disk{root: root, folders: map[string]bool{}}, nil
+}
+
+// Close closes the folder. Files that are open stay so.
+func (d *Disk) Close() error { return d.root.Close() }
+
+// Create implements [Bytes].
+func (d *Disk) Create(context.Context) (Writer, error) {
+	name := strings.ToLower(rand.Text())
+	if err := d.makeFolder(folderOf(name)); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(pathOf(name+partSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create content file: %w", err)
+	}
+	return &diskWriter{disk: d, name: name, file: f}, nil
+}
+
+// Open implements [Bytes].
+func (d *Disk) Open(_ context.Context, file string, offset, length int64) (io.ReadCloser, error) {
+	f, err := d.root.Open(pathOf(file))
+	if err != nil {
+		return nil, fmt.Errorf("open content file: %w", err)
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return nil, errors.Join(fmt.Errorf("seek content file: %w", err), f.Close())
+	}
+	return &section{LimitedReader: io.LimitedReader{R: f, N: length}, file: f}, nil
+}
+
+// Delete implements [Bytes]. It does not wait for the disk: a file that comes
+// back after a crash belongs to no blob and is swept.
+func (d *Disk) Delete(_ context.Context, file string) error {
+	if err := d.root.Remove(pathOf(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove content file: %w", err)
+	}
+	return nil
+}
+
+// Old implements [Bytes].
+func (d *Disk) Old(ctx context.Context, before time.Time) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		folders, err := d.names(".")
+		for _, folder := range folders {
+			var files []string
+			if files, err = d.names(folder); err != nil {
+				break
+			}
+			for _, file := range files {
+				if ctx.Err() != nil {
+					err = ctx.Err()
+					break
+				}
+				info, err := d.root.Lstat(path.Join(folder, file))
+				if err != nil || !info.ModTime().Before(before) || !info.Mode().IsRegular() {
+					continue // gone meanwhile, or young, or not ours
+				}
+				if !yield(file, nil) {
+					return
+				}
+			}
+		}
+		if err != nil {
+			yield("", fmt.Errorf("list content files: %w", err))
+		}
+	}
+}
+
+// names reads a folder, and is nothing for what is none.
+func (d *Disk) names(folder string) ([]string, error) {
+	if info, err := d.root.Stat(folder); err != nil || !info.IsDir() {
+		return nil, err
+	}
+	f, err := d.root.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	names, err := f.Readdirnames(-1)
+	return names, errors.Join(err, f.Close())
+}
+
+// makeFolder makes a subfolder durable before the first file goes into it.
+func (d *Disk) makeFolder(folder string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.folders[folder] {
+		return nil
+	}
+	if err := d.root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make content folder: %w", err)
+	}
+	if err := d.syncFolder("."); err != nil {
+		return err
+	}
+	d.folders[folder] = true
+	return nil
+}
+
+// syncFolder makes the names in a folder durable.
+func (d *Disk) syncFolder(folder string) error {
+	f, err := d.root.Open(folder)
+	if err != nil {
+		return fmt.Errorf("open content folder: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync content folder: %w", err)
+	}
+	return nil
+}
+
+// folderOf is the subfolder of a file. Names are base 32, so there are 32.
+func folderOf(file string) string { return file[:min(1, len(file))] }
+
+// pathOf is where a file is. A name with a slash could only come from a broken
+// database; os.Root keeps it inside.
+func pathOf(file string) string { return path.Join(folderOf(file), file) }
+
+// diskWriter writes one file under a name that says it is not complete.
+type diskWriter struct {
+	disk *Disk
+	name string
+	file *os.File // nil once closed
+}
+
+func (w *diskWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	if err != nil {
+		err = fmt.Errorf("write content file: %w", err)
+	}
+	return n, err
+}
+
+// Commit syncs the file, gives it its name and syncs that. After a crash in
+// between there is a file, whole or not, that no row speaks of.
+func (w *diskWriter) Commit(context.Context) (string, error) {
+	if err := w.file.Sync(); err != nil {
+		return "", fmt.Errorf("sync content file: %w", err)
+	}
+	err := w.file.Close()
+	w.file = nil
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("close content file: %w", err), w.remove())
+	}
+	if err := w.disk.root.Rename(pathOf(w.name+partSuffix), pathOf(w.name)); err != nil {
+		return "", errors.Join(fmt.Errorf("name content file: %w", err), w.remove())
+	}
+	return w.name, w.disk.syncFolder(folderOf(w.name))
+}
+
+// Abort removes what was written. An error changes nothing for the caller and
+// leaves a file for the sweep.
+func (w *diskWriter) Abort() {
+	if w.file != nil {
+		_ = errors.Join(w.file.Close(), w.remove())
+		w.file = nil
+	}
+}
+
+func (w *diskWriter) remove() error { return w.disk.root.Remove(pathOf(w.name + partSuffix)) }
+
+// section is a part of a file. It writes itself in the form in which the
+// operating system can send a file without copying it.
+type section struct {
+	io.LimitedReader
+	file *os.File
+}
+
+func (s *section) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, &s.LimitedReader) }
+
+func (s *section) Close() error { return s.file.Close() }
+
+// isFull reports whether an error says that there is no room left.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
