@@ -18,9 +18,11 @@ type attempt struct {
 	// start is set from PhaseRunning on, outcome with PhaseEnded.
 	start   *batch.Time
 	outcome *batch.Outcome
-	// begun: has, or had, a goroutine. adopted: its process was found running,
-	// or ended, at the keeper. unwanted: the orders no longer name it.
-	begun, adopted, unwanted bool
+	// begun: has, or had, a goroutine. unwanted: the orders no longer name it.
+	begun, unwanted bool
+	// adopted is when its process began, if an earlier agent started it and
+	// the keeper still has it.
+	adopted time.Time
 	// slot is the number of its slot while it has a goroutine, else -1.
 	slot     int
 	cancel   context.CancelCauseFunc
@@ -53,7 +55,7 @@ func (t *attempt) execute(ctx context.Context) {
 func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	a := t.agent
 	c := &command{
-		agent: a, id: t.id.String(), adopted: t.adopted, slot: t.slot,
+		agent: a, id: t.id.String(), started: t.adopted, slot: t.slot,
 		place: taskPlace(t.id.job, t.id.task), line: t.run.CommandLine, files: t.run.ResourceFiles,
 		user: t.run.UserIdentity, limit: t.run.MaxWallClockTime,
 		env: a.taskEnvironment(t.id.job, t.id.task, t.id.attempt, t.run.EnvironmentSettings),

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 )
 
@@ -27,6 +26,10 @@ type boots struct {
 	booting bool
 	open    bool
 }
+
+// startPrefix begins the names of start tasks at the keeper; no job can be
+// named so, since an id has no blank.
+const startPrefix = "start task/"
 
 // bootState is what an agent remembers over its own restart.
 type bootState struct {
@@ -149,7 +152,7 @@ func (b *boots) finished(number int, early bool) {
 // startTask runs the start task until it succeeds or its retries are used up.
 func (b *boots) startTask(ctx context.Context, task *batch.StartTask, number int) {
 	for retry := b.firstTry(); ; retry++ {
-		id := fmt.Sprintf("start/%d/%d", number, retry)
+		id := fmt.Sprintf(startPrefix+"%d/%d", number, retry)
 		outcome := b.try(ctx, task, id, retry)
 		if ctx.Err() != nil {
 			return
@@ -176,11 +179,11 @@ func (b *boots) firstTry() int {
 }
 
 func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry int) *batch.Outcome {
-	_, adopted := b.held(id)
+	adopted := b.held(id)
 	now := batch.At(time.Now())
 	b.mu.Lock()
 	info := &batch.StartTaskInfo{State: batch.StartTaskRunning, StartTime: now, RetryCount: retry}
-	if adopted && b.state.StartTask != nil {
+	if !adopted.IsZero() && b.state.StartTask != nil {
 		info.StartTime = b.state.StartTask.StartTime
 	}
 	if retry > 0 {
@@ -191,19 +194,20 @@ func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry
 	b.mu.Unlock()
 	b.agent.note(soon)
 	c := &command{
-		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine,
+		agent: b.agent, id: id, started: adopted, place: startupName, line: task.CommandLine,
 		files: task.ResourceFiles, user: task.UserIdentity, env: settingsOf(task.EnvironmentSettings), keep: true,
 	}
 	return c.perform(ctx)
 }
 
-func (b *boots) held(id string) (run.Held, bool) {
+// held is when the keeper's process of that name began, or the zero time.
+func (b *boots) held(id string) time.Time {
 	for _, held := range b.agent.keeper.Held() {
 		if held.ID == id {
-			return held, true
+			return held.Started.At
 		}
 	}
-	return run.Held{}, false
+	return time.Time{}
 }
 
 func (b *boots) ended(outcome *batch.Outcome) {

@@ -17,9 +17,10 @@ import (
 // process with limits, and an outcome.
 type command struct {
 	agent *Agent
-	// id names the process at the keeper; adopted tells that it is there.
+	// id names the process at the keeper; started is when it began, set from
+	// the outset when an earlier agent started it.
 	id      string
-	adopted bool
+	started time.Time
 	slot    int
 	// place is the directory, relative to the node's root; the working
 	// directory is wd below it.
@@ -39,7 +40,7 @@ type command struct {
 // nothing is known of its end, so that the attempt is given back.
 func (c *command) perform(ctx context.Context) *batch.Outcome {
 	process := c.agent.keeper.Process(run.Spec{ID: c.id})
-	if !c.adopted {
+	if c.started.IsZero() {
 		spec, failure := c.prepare(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -48,9 +49,11 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 			return &batch.Outcome{End: batch.At(time.Now()), Failure: failure}
 		}
 		process = c.agent.keeper.Process(spec)
-		if _, err := process.Start(ctx); err != nil {
+		started, err := process.Start(ctx)
+		if err != nil {
 			return c.notStarted(ctx, err)
 		}
+		c.started = started.At
 	}
 	result, err := c.wait(ctx, process)
 	if err != nil {
@@ -120,7 +123,7 @@ func (c *command) wait(ctx context.Context, process *run.Process) (run.Result, e
 		kill()
 	})()
 	if c.limit > 0 && c.limit != batch.Unlimited {
-		defer time.AfterFunc(time.Until(c.begun().Add(c.limit.Std())), func() {
+		defer time.AfterFunc(time.Until(c.started.Add(c.limit.Std())), func() {
 			c.expired.Store(true)
 			kill()
 		}).Stop()
@@ -130,16 +133,6 @@ func (c *command) wait(ctx context.Context, process *run.Process) (run.Result, e
 		err = context.Cause(ctx)
 	}
 	return result, err
-}
-
-// begun is when the process started, also if an earlier agent started it.
-func (c *command) begun() time.Time {
-	for _, held := range c.agent.keeper.Held() {
-		if held.ID == c.id {
-			return held.Started.At
-		}
-	}
-	return time.Now()
 }
 
 // outcome puts a result into the protocol's words.

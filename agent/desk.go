@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
+	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 )
 
@@ -21,6 +24,9 @@ type desk struct {
 	attempts []*attempt // in the order they came, which is the order they start
 	slots    int        // free slots
 	slotFree []bool     // by number, for users of task scope
+	// orphans are processes of an earlier agent, and when they began, until
+	// the first orders say which of them are still wanted.
+	orphans  map[string]time.Time
 	removing map[int64]batch.Removal
 	removed  map[int64]bool
 }
@@ -28,6 +34,10 @@ type desk struct {
 func newDesk(a *Agent) *desk {
 	d := &desk{agent: a, slots: a.settings.TaskSlots, removing: map[int64]batch.Removal{}, removed: map[int64]bool{}}
 	d.slotFree = slices.Repeat([]bool{true}, d.slots)
+	d.orphans = map[string]time.Time{}
+	for _, held := range a.keeper.Held() {
+		d.orphans[held.ID] = held.Started.At
+	}
 	return d
 }
 
@@ -94,6 +104,28 @@ func (d *desk) take(orders batch.NodeOrders) {
 	if d.leave {
 		d.agent.note(soon)
 	}
+	d.endOrphans()
+}
+
+// endOrphans ends what an earlier agent started and the first orders do not
+// name.
+func (d *desk) endOrphans() {
+	for id := range d.orphans {
+		if !strings.HasPrefix(id, startPrefix) {
+			d.agent.work.Go(func() { d.endOrphan(id) })
+		}
+	}
+	d.orphans = nil
+}
+
+func (d *desk) endOrphan(id string) {
+	process := d.agent.keeper.Process(run.Spec{ID: id})
+	if err := process.Kill(d.working, 0); err != nil {
+		d.agent.Log.Warn("process of an earlier agent not ended", "id", id, "err", err)
+	}
+	if _, err := process.Wait(d.working); err == nil {
+		d.agent.keeper.Forget(id)
+	}
 }
 
 // compare settles one attempt that is held with what the orders say of it and
@@ -123,13 +155,11 @@ func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
 func (d *desk) accept(o *batch.TaskOrder) {
 	id := attemptID{o.Job, o.Task, o.Attempt}
 	t := &attempt{agent: d.agent, id: id, run: o.Run, phase: batch.PhaseHeld, slot: -1, finished: make(chan struct{})}
-	for _, held := range d.agent.keeper.Held() {
-		if held.ID == id.String() {
-			started := batch.At(held.Started.At)
-			t.adopted, t.start = true, &started
-		}
-	}
-	if o.Release != "" && !t.adopted || o.Started && !t.adopted {
+	if began, ok := d.orphans[id.String()]; ok {
+		start := batch.At(began)
+		t.adopted, t.start = began, &start
+		delete(d.orphans, id.String())
+	} else if o.Release != "" || o.Started {
 		t.phase = batch.PhaseReleased
 		d.agent.note(soon)
 	}
@@ -143,7 +173,7 @@ func (d *desk) schedule() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.attempts {
-		if t.adopted && !t.begun {
+		if !t.adopted.IsZero() && !t.begun {
 			d.start(t)
 		}
 	}
@@ -287,7 +317,7 @@ func (d *desk) takeRemovals(removals []batch.Removal) {
 // ones that are about to leave it, and whether one is there to stay.
 func (d *desk) holding(r batch.Removal) (leaving []*attempt, staying bool) {
 	for _, t := range d.attempts {
-		if (t.slot < 0 && !t.adopted) || !covers(r, t.id) {
+		if (t.slot < 0 && (t.adopted.IsZero() || t.begun)) || !covers(r, t.id) {
 			continue
 		}
 		if t.unwanted {

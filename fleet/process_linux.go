@@ -113,6 +113,18 @@ func (o other) wait(ctx context.Context) {
 	})
 }
 
+// Await returns nil when a process that is not our child has ended, or the
+// error of ctx. A process that is not there has ended.
+func Await(ctx context.Context, pid int) error {
+	p, err := findProcess(pid)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = p.(other).file.Close() }()
+	p.wait(ctx)
+	return ctx.Err()
+}
+
 func (o other) terminate() error { return o.signal(syscall.SIGTERM) }
 func (o other) kill() error      { return o.signal(syscall.SIGKILL) }
 
