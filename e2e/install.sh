@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs the official clients that the walks use: azure-cli from Debian, two generations of the
+# Python client each in an environment of its own, and the JavaScript clients. Everything but the
+# Debian packages goes to .cache/e2e, at the exact versions of the requirement and lock files.
+# Takes a minute the first time and no time when nothing has changed.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=$here/../.cache/e2e
+walks=$here/walks
+mkdir -p "$cache"
+
+# have tells whether NAME was installed from these FILES, done notes that it is.
+have() { [ "$(cat "$cache/$1.installed" 2>/dev/null)" = "$(cat "${@:2}" | sha256sum)" ]; }
+done_with() { cat "${@:2}" | sha256sum >"$cache/$1.installed"; }
+
+packages=(azure-cli)
+if ! /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3 python3-venv); fi
+if ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
+"$here/../tools/apt-install" "${packages[@]}"
+
+for generation in 14 15; do
+  requirements=$walks/python/requirements$generation.txt
+  have "python$generation" "$requirements" && continue
+  echo "installing the Python client, generation $generation"
+  rm -rf "$cache/python$generation"
+  /usr/bin/python3 -m venv "$cache/python$generation"
+  "$cache/python$generation/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
+  "$cache/python$generation/bin/pip" check >/dev/null
+  done_with "python$generation" "$requirements"
+done
+
+lock=("$walks/javascript/package.json" "$walks/javascript/package-lock.json")
+if ! have javascript "${lock[@]}"; then
+  echo "installing the JavaScript clients"
+  rm -rf "$cache/javascript"
+  mkdir "$cache/javascript"
+  cp "${lock[@]}" "$walks/javascript/.npmrc" "$cache/javascript"
+  (cd "$cache/javascript" && npm ci --silent --ignore-scripts --no-audit --no-fund)
+  done_with javascript "${lock[@]}"
+fi

@@ -1,0 +1,424 @@
+// A whole job with @azure/batch 10.2.0.
+//
+// It finds the highest of some measured values, in 200 small tasks on two nodes, and on the way
+// uses what the service offers around pools, jobs, tasks and files. The environment names the
+// services; WALK_PREFIX keeps its names apart from those of other programs.
+"use strict";
+
+const assert = require("node:assert/strict");
+const { text } = require("node:stream/consumers");
+const { setTimeout: sleep } = require("node:timers/promises");
+const { BatchServiceClient, BatchSharedKeyCredentials } = require("@azure/batch");
+const { BlobSASPermissions, BlobServiceClient, ContainerSASPermissions } = require("@azure/storage-blob");
+
+const prefix = process.env.WALK_PREFIX;
+const poolId = `${prefix}-pool`;
+const jobId = `${prefix}-job`;
+const taskCount = 200;
+// Measured values, a file each; the highest of file n is 100 * (n + 1) + 9.
+const measures = [0, 1, 2, 3].map((n) => Array.from({ length: 10 }, (_, k) => 100 * (n + 1) + ((7 * k) % 10)));
+
+const credentials = new BatchSharedKeyCredentials(process.env.AZURE_BATCH_ACCOUNT, process.env.AZURE_BATCH_ACCESS_KEY);
+const batch = new BatchServiceClient(credentials, process.env.AZURE_BATCH_ENDPOINT);
+const storage = BlobServiceClient.fromConnectionString(process.env.AZURE_STORAGE_CONNECTION_STRING);
+const inputs = storage.getContainerClient(`${prefix}-in`);
+const outputs = storage.getContainerClient(`${prefix}-out`);
+
+async function main() {
+  await step("upload inputs", uploadInputs);
+  await step("create a pool", createPool);
+  await step("wait for its nodes", waitForNodes);
+  await step("read a node's files", readNodeFiles);
+  await step("change the pool", changePool);
+  await step("create a job", createJob);
+  await step("add tasks", addTasks);
+  await step("wait for the tasks", waitForTasks);
+  await step("read the tasks' files", readTaskFiles);
+  await step("follow tasks that do not succeed", followTroubledTasks);
+  await step("lay a node anew", reimageNode);
+  await step("change the job", changeJob);
+  await step("resize the pool", resizePool);
+  await step("end the job", endJob);
+  await step("download outputs", downloadOutputs);
+  await step("delete everything", deleteEverything);
+}
+
+async function uploadInputs() {
+  await inputs.create();
+  await outputs.create();
+  for (const [n, values] of measures.entries()) {
+    const lines = values.map((v) => `${v}\n`).join("");
+    await inputs.getBlockBlobClient(`measure-${n}.txt`).upload(lines, Buffer.byteLength(lines));
+  }
+}
+
+// A URL with which anybody may read one blob for an hour.
+function blobUrl(name) {
+  return inputs.getBlobClient(name).generateSasUrl({
+    permissions: BlobSASPermissions.parse("r"),
+    expiresOn: inAnHour(),
+  });
+}
+
+// A URL with these permissions for a whole container, for an hour.
+function containerUrl(container, permissions) {
+  return container.generateSasUrl({ permissions: ContainerSASPermissions.parse(permissions), expiresOn: inAnHour() });
+}
+
+async function createPool() {
+  const images = await all(batch.account, batch.account.listSupportedImages());
+  const image = images.find((i) => i.nodeAgentSKUId === "batch.node.ubuntu 22.04");
+  assert.equal(image.osType, "linux");
+  const pool = {
+    id: poolId,
+    displayName: "measures",
+    vmSize: "STANDARD_D2_V3",
+    virtualMachineConfiguration: { imageReference: image.imageReference, nodeAgentSKUId: image.nodeAgentSKUId },
+    targetDedicatedNodes: 2,
+    taskSlotsPerNode: 4,
+    taskSchedulingPolicy: { nodeFillType: "Pack" },
+    startTask: {
+      commandLine: "/bin/sh -c 'echo ready: $AZ_BATCH_NODE_ID; echo $TOOL > $AZ_BATCH_NODE_SHARED_DIR/tool.txt'",
+      environmentSettings: [{ name: "TOOL", value: "sort" }],
+      waitForSuccess: true,
+    },
+    metadata: [{ name: "client", value: "js10" }],
+  };
+  assert.equal((await batch.pool.exists(poolId)).body, false);
+  await batch.pool.add(pool);
+  assert.equal((await batch.pool.exists(poolId)).body, true);
+  await fails("PoolExists", 409, batch.pool.add(pool));
+  await fails("PoolNotFound", 404, batch.pool.get(`${poolId}-other`));
+}
+
+async function waitForNodes() {
+  await waitFor("two idle nodes", async () => (await idleNodes()) === 2);
+  const pool = await batch.pool.get(poolId);
+  assert.equal(pool.allocationState, "steady");
+  assert.deepEqual([pool.currentDedicatedNodes, pool.targetDedicatedNodes], [2, 2]);
+  assert.deepEqual([pool.taskSlotsPerNode, pool.resizeTimeout], [4, "PT15M"]);
+  assert.equal(pool.taskSchedulingPolicy.nodeFillType, "Pack");
+  const [node] = await nodes();
+  assert.equal(node.state, "idle");
+  assert.equal(node.startTaskInfo.exitCode, 0);
+  assert.equal((await batch.computeNode.get(poolId, node.id)).id, node.id);
+}
+
+async function idleNodes() {
+  const options = { accountListPoolNodeCountsOptions: { filter: `poolId eq '${poolId}'` } };
+  const counts = await batch.account.listPoolNodeCounts(options);
+  return counts.length ? counts[0].dedicated.idle : 0;
+}
+
+async function nodes() {
+  return batch.computeNode.list(poolId);
+}
+
+async function readNodeFiles() {
+  const [{ id }] = await nodes();
+  const names = (await batch.file.listFromComputeNode(poolId, id, { recursive: true })).map((f) => f.name);
+  assert.ok(names.includes("startup/stdout.txt"), names.join());
+  assert.ok(names.includes("shared/tool.txt"), names.join());
+  const file = await batch.file.getFromComputeNode(poolId, id, "startup/stdout.txt");
+  assert.equal(await text(file.readableStreamBody), `ready: ${id}\n`);
+  const head = await batch.file.getPropertiesFromComputeNode(poolId, id, "shared/tool.txt");
+  assert.deepEqual([head.contentLength, head.ocpBatchFileIsdirectory], [5, false]);
+  await batch.file.deleteFromComputeNode(poolId, id, "shared/tool.txt");
+  const after = (await batch.file.listFromComputeNode(poolId, id, { recursive: true })).map((f) => f.name);
+  assert.ok(!after.includes("shared/tool.txt"), after.join());
+}
+
+async function changePool() {
+  const before = await batch.pool.get(poolId);
+  await batch.pool.patch(poolId, { metadata: [{ name: "stage", value: "patched" }] });
+  const after = await batch.pool.get(poolId);
+  assert.deepEqual(after.metadata, [{ name: "stage", value: "patched" }]);
+  assert.equal(after.startTask.commandLine, before.startTask.commandLine);
+  assert.notEqual(after.eTag, before.eTag);
+  const stale = { poolPatchOptions: { ifMatch: before.eTag } };
+  await fails("ConditionNotMet", 412, batch.pool.patch(poolId, { metadata: [] }, stale));
+  await batch.pool.patch(poolId, { metadata: [] }, { poolPatchOptions: { ifMatch: after.eTag } });
+  await batch.pool.updateProperties(poolId, {
+    startTask: before.startTask,
+    certificateReferences: [],
+    applicationPackageReferences: [],
+    metadata: [{ name: "stage", value: "replaced" }],
+  });
+  const options = { poolListOptions: { filter: `startswith(id,'${prefix}-')`, select: "id,state,metadata" } };
+  const pools = await all(batch.pool, batch.pool.list(options));
+  assert.deepEqual(pools.map((p) => [p.id, p.state, p.metadata[0].value]), [[poolId, "active", "replaced"]]);
+}
+
+async function createJob() {
+  const job = {
+    id: jobId,
+    priority: 100,
+    poolInfo: { poolId },
+    constraints: { maxWallClockTime: "PT1H", maxTaskRetryCount: 0 },
+    commonEnvironmentSettings: [{ name: "GREETING", value: "hello" }],
+    metadata: [{ name: "client", value: "js10" }],
+  };
+  await batch.job.add(job);
+  await fails("JobExists", 409, batch.job.add(job));
+  const made = await batch.job.get(jobId);
+  assert.deepEqual([made.state, made.priority, made.constraints.maxWallClockTime], ["active", 100, "PT1H"]);
+  assert.deepEqual([made.onAllTasksComplete, made.maxParallelTasks], ["noaction", -1]);
+}
+
+async function addTasks() {
+  const urls = measures.map((_, n) => blobUrl(`measure-${n}.txt`));
+  const results = containerUrl(outputs, "w");
+  const tasks = Array.from({ length: taskCount }, (_, k) => workTask(k, urls[k % 4], results));
+  for (let first = 0; first < tasks.length; first += 100) {
+    const chunk = tasks.slice(first, first + 100);
+    const { value } = await batch.task.addCollection(jobId, chunk);
+    assert.deepEqual(value.map((r) => r.taskId).sort(), chunk.map((t) => t.id));
+    assert.ok(value.every((r) => r.status.toLowerCase() === "success"));
+  }
+  const again = await batch.task.addCollection(jobId, tasks.slice(0, 2));
+  for (const result of again.value) {
+    assert.deepEqual([result.status.toLowerCase(), result.error.code], ["clienterror", "TaskExists"]);
+  }
+  await fails("TaskExists", 409, batch.task.add(jobId, tasks[0]));
+}
+
+function workTask(k, url, results) {
+  const id = taskId(k);
+  const outputFiles = [upload("highest.txt", results, `${id}/highest.txt`, "TaskSuccess")];
+  if (k % 50 === 0) {
+    outputFiles.push(upload("../std*.txt", results, `${id}/logs`, "TaskCompletion"));
+  }
+  return {
+    id,
+    commandLine: "/bin/sh -c 'echo $GREETING from $AZ_BATCH_TASK_ID, $ROLE; sort -n measures.txt | tail -n 1 > highest.txt'",
+    resourceFiles: [{ httpUrl: url, filePath: "measures.txt" }],
+    environmentSettings: [{ name: "ROLE", value: `worker ${k}` }],
+    outputFiles,
+    constraints: { maxWallClockTime: "PT5M", retentionTime: "PT1H", maxTaskRetryCount: 1 },
+  };
+}
+
+function upload(filePattern, containerUrl, path, uploadCondition) {
+  return { filePattern, destination: { container: { containerUrl, path } }, uploadOptions: { uploadCondition } };
+}
+
+async function waitForTasks() {
+  await waitFor("all tasks", async () => (await completed()).length === taskCount, 240);
+  assert.ok((await completed()).every((t) => t.executionInfo.result === "success"));
+  const { taskCounts, taskSlotCounts } = await batch.job.getTaskCounts(jobId);
+  assert.deepEqual(taskCounts, { active: 0, running: 0, completed: taskCount, succeeded: taskCount, failed: 0 });
+  assert.equal(taskSlotCounts.completed, taskCount);
+  const task = await batch.task.get(jobId, "task-007");
+  assert.deepEqual([task.executionInfo.exitCode, task.executionInfo.retryCount], [0, 0]);
+  assert.ok((await nodes()).some((n) => n.id === task.nodeInfo.nodeId));
+  assert.equal(task.environmentSettings[0].value, "worker 7");
+  assert.equal(task.userIdentity.autoUser.elevationLevel, "nonadmin");
+  assert.equal(task.outputFiles[0].uploadOptions.uploadCondition.toLowerCase(), "tasksuccess");
+}
+
+function completed() {
+  const taskListOptions = { filter: "state eq 'completed'", select: "id,state,executionInfo", maxResults: 80 };
+  return all(batch.task, batch.task.list(jobId, { taskListOptions }));
+}
+
+async function readTaskFiles() {
+  for (const k of [0, 7, 199]) {
+    const file = await batch.file.getFromTask(jobId, taskId(k), "stdout.txt");
+    assert.equal(await text(file.readableStreamBody), `hello from ${taskId(k)}, worker ${k}\n`);
+  }
+  const part = { fileGetFromTaskOptions: { ocpRange: "bytes=6-9" } };
+  const file = await batch.file.getFromTask(jobId, "task-007", "stdout.txt", part);
+  assert.equal(await text(file.readableStreamBody), "from");
+  const head = await batch.file.getPropertiesFromTask(jobId, "task-007", "wd/highest.txt");
+  assert.deepEqual([head.contentLength, head.ocpBatchFileIsdirectory], [4, false]);
+  const files = await all(batch.file, batch.file.listFromTask(jobId, "task-007", { recursive: true }), "listFromTaskNext");
+  const byName = new Map(files.map((f) => [f.name, f]));
+  assert.equal(byName.get("wd").isDirectory, true);
+  assert.equal(byName.get("wd/highest.txt").properties.contentLength, 4);
+  assert.ok(byName.has("stderr.txt"));
+  await fails("FileNotFound", 404, batch.file.getPropertiesFromTask(jobId, "task-007", "wd/missing.txt"));
+}
+
+async function followTroubledTasks() {
+  const everything = { storageContainerUrl: containerUrl(inputs, "rl"), blobPrefix: "measure-", filePath: "all" };
+  await batch.task.add(jobId, {
+    id: "summary",
+    commandLine: "/bin/sh -c 'cat all/measure-*.txt | wc -l'",
+    resourceFiles: [everything],
+  });
+  await batch.task.add(jobId, { id: "failing", commandLine: "/bin/sh -c 'echo no >&2; exit 3'" });
+  await batch.task.add(jobId, { id: "sleeper", commandLine: "/bin/sleep 600" });
+  await taskIs("summary", "completed");
+  const file = await batch.file.getFromTask(jobId, "summary", "stdout.txt");
+  assert.equal((await text(file.readableStreamBody)).trim(), "40");
+
+  await taskIs("failing", "completed");
+  const { executionInfo } = await batch.task.get(jobId, "failing");
+  assert.deepEqual([executionInfo.exitCode, executionInfo.result], [3, "failure"]);
+  assert.equal(executionInfo.failureInfo.code, "FailureExitCode");
+  assert.equal(executionInfo.failureInfo.category.toLowerCase(), "usererror");
+
+  await taskIs("sleeper", "running");
+  await batch.task.update(jobId, "sleeper", { constraints: { maxTaskRetryCount: 2 } });
+  assert.equal((await batch.task.get(jobId, "sleeper")).constraints.maxTaskRetryCount, 2);
+  await batch.task.terminate(jobId, "sleeper");
+  const ended = await batch.task.get(jobId, "sleeper");
+  assert.deepEqual([ended.state, ended.executionInfo.failureInfo.code], ["completed", "TaskEnded"]);
+  await fails("TaskCompleted", 409, batch.task.terminate(jobId, "sleeper"));
+  await batch.task.reactivate(jobId, "sleeper");
+  await taskIs("sleeper", "running");
+  await batch.task.deleteMethod(jobId, "sleeper");
+  await fails("TaskNotFound", 404, batch.task.get(jobId, "sleeper"));
+}
+
+function taskIs(id, state) {
+  return waitFor(`task ${id} to be ${state}`, async () => (await batch.task.get(jobId, id)).state === state);
+}
+
+async function reimageNode() {
+  const [before] = await nodes();
+  await batch.computeNode.reimage(poolId, before.id, { nodeReimageOption: "requeue" });
+  await waitFor("the new image", async () => {
+    const node = await batch.computeNode.get(poolId, before.id);
+    return node.state === "idle" && node.lastBootTime > before.lastBootTime;
+  });
+  const file = await batch.file.getFromComputeNode(poolId, before.id, "shared/tool.txt");
+  assert.equal(await text(file.readableStreamBody), "sort\n");
+  await waitFor("two idle nodes", async () => (await idleNodes()) === 2);
+}
+
+async function changeJob() {
+  const before = await batch.job.get(jobId);
+  await batch.job.patch(jobId, { priority: -5 });
+  const update = { poolInfo: before.poolInfo, priority: 7, metadata: before.metadata };
+  const stale = { jobUpdateOptions: { ifMatch: before.eTag } };
+  await fails("ConditionNotMet", 412, batch.job.update(jobId, update, stale));
+  assert.equal((await batch.job.get(jobId)).priority, -5);
+  await batch.job.update(jobId, update);
+  const after = await batch.job.get(jobId);
+  assert.deepEqual([after.priority, after.constraints.maxWallClockTime], [7, "P10675199DT2H48M5.4775807S"]);
+  await batch.job.disable(jobId, "requeue");
+  await jobIs("disabled");
+  await batch.job.enable(jobId);
+  await jobIs("active");
+}
+
+function jobIs(state) {
+  return waitFor(`the job to be ${state}`, async () => (await batch.job.get(jobId)).state === state);
+}
+
+async function resizePool() {
+  await batch.pool.resize(poolId, { targetDedicatedNodes: 1 });
+  await waitFor("one node", async () => (await steady()) && (await nodes()).length === 1);
+  await batch.pool.resize(poolId, { targetDedicatedNodes: 2, nodeDeallocationOption: "taskcompletion" });
+  await waitFor("two nodes", async () => (await steady()) && (await idleNodes()) === 2);
+}
+
+async function steady() {
+  return (await batch.pool.get(poolId)).allocationState === "steady";
+}
+
+async function endJob() {
+  await batch.job.terminate(jobId, { terminateReason: "the walk is over" });
+  await jobIs("completed");
+  assert.equal((await batch.job.get(jobId)).executionInfo.terminateReason, "the walk is over");
+  await fails("JobCompleted", 409, batch.task.add(jobId, { id: "late", commandLine: "/bin/true" }));
+}
+
+async function downloadOutputs() {
+  const names = [];
+  for await (const blob of outputs.listBlobsFlat()) {
+    names.push(blob.name);
+  }
+  const want = [];
+  for (let k = 0; k < taskCount; k++) {
+    want.push(`${taskId(k)}/highest.txt`);
+    if (k % 50 === 0) {
+      want.push(`${taskId(k)}/logs/stderr.txt`, `${taskId(k)}/logs/stdout.txt`);
+    }
+  }
+  assert.deepEqual(names, want);
+  for (let k = 0; k < taskCount; k += 9) {
+    assert.equal(await download(`${taskId(k)}/highest.txt`), `${100 * ((k % 4) + 1) + 9}\n`);
+  }
+  assert.equal(await download("task-050/logs/stdout.txt"), "hello from task-050, worker 50\n");
+}
+
+async function download(name) {
+  return (await outputs.getBlobClient(name).downloadToBuffer()).toString();
+}
+
+async function deleteEverything() {
+  await batch.task.deleteMethod(jobId, "task-000");
+  await fails("TaskNotFound", 404, batch.task.get(jobId, "task-000"));
+  await batch.job.deleteMethod(jobId);
+  await waitFor("the job to be gone", () => gone("JobNotFound", batch.job.get(jobId)));
+  await batch.pool.deleteMethod(poolId);
+  await waitFor("the pool to be gone", () => gone("PoolNotFound", batch.pool.get(poolId)));
+  assert.equal((await batch.pool.exists(poolId)).body, false);
+  for (const container of [inputs, outputs]) {
+    await container.delete();
+    assert.equal(await container.exists(), false);
+  }
+}
+
+// --- helpers ---
+
+async function step(what, run) {
+  const begin = Date.now();
+  await run();
+  console.log(`${what}: ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+}
+
+function taskId(k) {
+  return `task-${String(k).padStart(3, "0")}`;
+}
+
+function inAnHour() {
+  return new Date(Date.now() + 3600_000);
+}
+
+// Follows the pages of a list.
+async function all(operations, firstPage, next = "listNext") {
+  let page = await firstPage;
+  const items = [...page];
+  while (page.odatanextLink) {
+    page = await operations[next](page.odatanextLink);
+    items.push(...page);
+  }
+  return items;
+}
+
+async function waitFor(what, done, seconds = 120) {
+  const end = Date.now() + seconds * 1000;
+  while (!(await done())) {
+    assert.ok(Date.now() < end, `no ${what} in ${seconds} seconds`);
+    await sleep(300);
+  }
+}
+
+// Expects the service to refuse a call with this error. The answer to HEAD has no code in it.
+async function fails(code, status, call) {
+  await assert.rejects(call, (error) => {
+    assert.equal(error.statusCode, status, error.message);
+    if (error.request.method !== "HEAD") {
+      assert.equal(error.code, code);
+    }
+    return true;
+  });
+}
+
+async function gone(code, call) {
+  try {
+    await call;
+    return false;
+  } catch (error) {
+    assert.deepEqual([error.code, error.statusCode], [code, 404]);
+    return true;
+  }
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});
