@@ -30,6 +30,7 @@ const (
 	CodeRequestBodyTooLarge         Code = "RequestBodyTooLarge"
 	CodeResourceNotFound            Code = "ResourceNotFound"
 	CodeAccountNotFound             Code = "AccountNotFound"
+	CodeAccountExists               Code = "AccountExists"
 	CodePoolNotFound                Code = "PoolNotFound"
 	CodePoolExists                  Code = "PoolExists"
 	CodePoolBeingDeleted            Code = "PoolBeingDeleted"
