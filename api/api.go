@@ -1,0 +1,150 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/batchyard/batchyard/control"
+)
+
+// Options are what the protocol needs of the rest of the program.
+type Options struct {
+	// Control are the verbs, required.
+	Control *control.Service
+	// BaseURL finds the scheme and host by which a caller reaches the server,
+	// without a slash at the end. Answers carry it, and callers follow it. The
+	// default is the host of the request, with https on a TLS connection.
+	BaseURL func(*http.Request) string
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+	// Log gets what callers are not told; nothing is logged by default.
+	Log *slog.Logger
+	// MaxBody bounds the body of a request in bytes; the service's own limit of
+	// 1 MiB is the default.
+	MaxBody int64
+	// MaxCalls bounds the requests that are worked on at a time; more of them
+	// wait, and are told ServerBusy when that takes too long. Default 512.
+	MaxCalls int
+	// Observe is told of each answer, for metrics: the operation as in
+	// "GET pools/{pool}", the status (499 when the caller went away), and how
+	// long it took.
+	Observe func(operation string, status int, took time.Duration)
+}
+
+const (
+	defaultMaxBody  = 1 << 20
+	defaultMaxCalls = 512
+	// defaultTimeout bounds the work for one request, and is the largest value
+	// of the timeout parameter that has an effect.
+	defaultTimeout = 30 * time.Second
+)
+
+// server is the handler that New gives.
+type server struct {
+	Options
+	router   *router
+	versions map[string]*version
+	// selectable are the members that $select may name.
+	selectable map[kind]map[string]bool
+	// calls holds a token for each request that is worked on.
+	calls chan struct{}
+}
+
+// New makes the handler of the whole protocol, to be mounted at "/".
+func New(o Options) http.Handler {
+	if o.BaseURL == nil {
+		o.BaseURL = requestURL
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = defaultMaxBody
+	}
+	if o.MaxCalls <= 0 {
+		o.MaxCalls = defaultMaxCalls
+	}
+	if o.Observe == nil {
+		o.Observe = func(string, int, time.Duration) {}
+	}
+	return &server{
+		Options: o, router: newRouter(routes), versions: compileVersions(),
+		selectable: selectableMembers(), calls: make(chan struct{}, o.MaxCalls),
+	}
+}
+
+// requestURL is the address that the caller used.
+func requestURL(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// ServeHTTP answers one request.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := s.begin(w, r)
+	defer c.end()
+	if err := c.serve(); err != nil {
+		c.fail(err)
+	}
+}
+
+// serve finds the operation, checks who asks, and runs the handler.
+func (c *call) serve() error {
+	if err := c.parseQuery(); err != nil {
+		return err
+	}
+	if err := c.findRoute(); err != nil {
+		return err
+	}
+	if c.version.name == "" {
+		v, err := c.parseVersion(c.query["api-version"])
+		if err != nil {
+			return err
+		}
+		c.version = v
+	}
+	cancel, err := c.setDeadline()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if err := c.authenticate(); err != nil {
+		return err
+	}
+	release, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer release()
+	return c.route.handle(c)
+}
+
+// enter waits for its turn among the requests that are worked on.
+func (c *call) enter() (release func(), err error) {
+	select {
+	case c.calls <- struct{}{}:
+		return func() { <-c.calls }, nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(c.context(), busyAfter)
+	defer cancel()
+	select {
+	case c.calls <- struct{}{}:
+		return func() { <-c.calls }, nil
+	case <-ctx.Done():
+		if err := c.context().Err(); err != nil {
+			return nil, err
+		}
+		return nil, busy("Too many requests are being worked on.")
+	}
+}
+
+// busyAfter is how long a request waits for its turn.
+const busyAfter = 5 * time.Second

@@ -1,0 +1,182 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// decode reads the body, an object of a kind, into a value of package batch.
+// A request without a body is refused.
+func (c *call) decode(k kind, into any) error {
+	body, err := c.readBody()
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The operation needs a request body."}
+	}
+	return c.unmarshal(body, k, into)
+}
+
+// decodeOptional is decode for operations that need no body.
+func (c *call) decodeOptional(k kind, into any) error {
+	body, err := c.readBody()
+	if err != nil || len(bytes.TrimSpace(body)) == 0 {
+		return err
+	}
+	return c.unmarshal(body, k, into)
+}
+
+// unmarshal reads a JSON text strictly: members that the operation does not
+// have are refused, save annotations of the transport like odata.metadata.
+func (c *call) unmarshal(text jsontext.Value, k kind, into any) error {
+	if s := c.version.shapes[k]; s != nil {
+		upgraded, err := s.up(text)
+		if err != nil {
+			return c.bodyError(err)
+		}
+		text = upgraded
+	}
+	err := json.Unmarshal(text, into, json.RejectUnknownMembers(true))
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok && errors.Is(err, json.ErrUnknownName) &&
+		isAnnotation(semantic.JSONPointer.LastToken()) {
+		plain, stripErr := withoutAnnotations(text)
+		if stripErr != nil {
+			return c.bodyError(stripErr)
+		}
+		reflect.ValueOf(into).Elem().SetZero()
+		err = json.Unmarshal(plain, into, json.RejectUnknownMembers(true))
+	}
+	return c.bodyError(err)
+}
+
+// isAnnotation tells members that are of the transport and not of the object.
+func isAnnotation(name string) bool {
+	return strings.HasPrefix(name, "odata.") || strings.Contains(name, "@odata.")
+}
+
+// withoutAnnotations drops them at every level.
+func withoutAnnotations(v jsontext.Value) (jsontext.Value, error) {
+	if items, ok, err := parseArray(v); ok || err != nil {
+		for i := range items {
+			if items[i], err = withoutAnnotations(items[i]); err != nil {
+				return nil, err
+			}
+		}
+		return arrayText(items), err
+	}
+	o, ok, err := parseObject(v)
+	if !ok || err != nil {
+		return v, err
+	}
+	plain := &object{}
+	for _, m := range o.members {
+		if isAnnotation(m.name) {
+			continue
+		}
+		value, err := withoutAnnotations(m.value)
+		if err != nil {
+			return nil, err
+		}
+		plain.members = append(plain.members, member{m.name, value})
+	}
+	return plain.text(), nil
+}
+
+// bodyError says in the protocol's words what is wrong with a body.
+func (c *call) bodyError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return notJSON(syntax)
+	}
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
+		if _, ok := errors.AsType[*batch.Error](err); ok {
+			return err
+		}
+		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The specified request body is not valid.", Err: err}
+	}
+	property := propertyPath(semantic.JSONPointer)
+	if errors.Is(semantic.Err, json.ErrUnknownName) {
+		return unknownProperty(property, c.version.name)
+	}
+	return &batch.Error{
+		Code:    batch.CodeInvalidPropertyValue,
+		Message: "The value provided for one of the properties in the request body is invalid.",
+		Details: []batch.Detail{
+			{Key: "PropertyName", Value: clip(property)},
+			{Key: "PropertyValue", Value: clip(string(semantic.JSONValue))},
+			{Key: "Reason", Value: typeReason(semantic)},
+		},
+		Err: err,
+	}
+}
+
+func notJSON(err *jsontext.SyntacticError) *batch.Error {
+	reason := fmt.Sprintf("At byte %d", err.ByteOffset)
+	if err.JSONPointer != "" {
+		reason += ", in " + clip(propertyPath(err.JSONPointer))
+	}
+	if err.Err != nil {
+		reason += ": " + clip(err.Err.Error())
+	}
+	return &batch.Error{
+		Code:    batch.CodeInvalidRequestBody,
+		Message: "The specified request body is not syntactically valid.",
+		Details: []batch.Detail{{Key: "Reason", Value: reason}},
+	}
+}
+
+// typeReason says what would be right in place of a value.
+func typeReason(e *json.SemanticError) string {
+	t := e.GoType
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t {
+	case reflect.TypeFor[batch.Duration](), reflect.TypeFor[batch.Time]():
+		if e.Err != nil {
+			return clip(strings.TrimPrefix(e.Err.Error(), "json: "))
+		}
+	case nil:
+		return "It has the wrong type"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "It is true or false"
+	case reflect.Int, reflect.Int64:
+		return "It is a whole number"
+	case reflect.String:
+		return "It is a string"
+	case reflect.Slice:
+		return "It is an array"
+	}
+	return "It is an object"
+}
+
+// propertyPath writes a JSON pointer as the service writes properties:
+// resourceFiles[0].httpUrl.
+func propertyPath(p jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range p.Tokens() {
+		if strings.Trim(token, "0123456789") == "" && token != "" {
+			b.WriteString("[" + token + "]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(token)
+	}
+	return b.String()
+}

@@ -1,0 +1,323 @@
+package api
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+)
+
+// fileAnswer is one entry of a list of files.
+type fileAnswer struct {
+	Name        string          `json:"name"`
+	URL         string          `json:"url"`
+	IsDirectory bool            `json:"isDirectory"`
+	Properties  *fileProperties `json:"properties,omitempty"`
+}
+
+type fileProperties struct {
+	CreationTime  *batch.Time `json:"creationTime,omitempty"`
+	LastModified  batch.Time  `json:"lastModified"`
+	ContentLength int64       `json:"contentLength,string"`
+	ContentType   string      `json:"contentType"`
+	FileMode      string      `json:"fileMode,omitempty"`
+}
+
+// directory is what a file operation is about: where its files are, and the
+// address under which callers find them.
+type directory struct {
+	control.FileTarget
+	path string
+}
+
+func (c *call) taskDirectory() directory {
+	return directory{
+		control.FileTarget{Account: c.account, Job: c.job(), Task: c.task()},
+		taskPath(c.job(), c.task()) + "/files",
+	}
+}
+
+func (c *call) nodeDirectory() directory {
+	return directory{
+		control.FileTarget{Account: c.account, Pool: c.pool(), Node: c.node()},
+		nodePath(c.pool(), c.node()) + "/files",
+	}
+}
+
+// fileOperation makes a handler for the files of tasks or of nodes.
+func fileOperation(in func(*call) directory, do func(*call, directory) error) handler {
+	return func(c *call) error { return do(c, in(c)) }
+}
+
+func listFiles(c *call, d directory) error {
+	q, err := c.page(maxPage)
+	if err != nil {
+		return err
+	}
+	request := batch.FileRequest{Op: batch.FileList, Max: q.Max}
+	if request.Recursive, err = c.flag("recursive"); err != nil {
+		return err
+	}
+	if request.Prefix, err = namePrefix(q.Filter); err != nil {
+		return err
+	}
+	after, err := base64.RawURLEncoding.DecodeString(q.Token)
+	if err != nil {
+		return badParameter(tokenParameter, q.Token, "It is not one that a list has given")
+	}
+	request.After = string(after)
+	answer, err := c.askFile(d, request)
+	if err != nil {
+		return err
+	}
+	page := control.Page[batch.File]{Items: answer.Files}
+	if n := len(answer.Files); answer.More && n > 0 {
+		page.Next = base64.RawURLEncoding.EncodeToString([]byte(answer.Files[n-1].Name))
+	}
+	return list(c, kindOther, "files", page, func(c *call, f *batch.File) any { return showFile(c, d, f) })
+}
+
+func showFile(c *call, d directory, f *batch.File) *fileAnswer {
+	answer := &fileAnswer{
+		Name: strings.ToValidUTF8(f.Name, "\uFFFD"), URL: c.fileURL(d, f.Name), IsDirectory: f.IsDirectory,
+	}
+	if !f.IsDirectory {
+		answer.Properties = &fileProperties{
+			CreationTime: optionalTime(f.Created), LastModified: f.Modified, ContentLength: f.Size,
+			ContentType: mediaType(f.ContentType), FileMode: fileMode(f.Mode),
+		}
+	}
+	return answer
+}
+
+func (c *call) fileURL(d directory, name string) string {
+	return c.url(d.path + "/" + url.PathEscape(name))
+}
+
+// mediaType is how content is served: as bytes, or as plain text. Whatever a
+// task has written, a browser must not take it for a page of this server.
+func mediaType(of string) string {
+	if strings.HasPrefix(of, "text/") {
+		return "text/plain"
+	}
+	return "application/octet-stream"
+}
+
+func fileMode(mode uint32) string {
+	if mode == 0 {
+		return ""
+	}
+	return fmt.Sprintf("0o%o", mode)
+}
+
+// askFile asks the node and gives its answer when that has no bytes.
+func (c *call) askFile(d directory, request batch.FileRequest) (batch.FileAnswer, error) {
+	stream, err := c.openFile(d, request)
+	if err != nil {
+		return batch.FileAnswer{}, err
+	}
+	if stream.Body != nil {
+		stream.Body.Close()
+	}
+	return stream.Answer, nil
+}
+
+// openFile asks the node; an error that the node gives is returned as one.
+func (c *call) openFile(d directory, request batch.FileRequest) (*control.FileStream, error) {
+	stream, err := c.Control.OpenFile(c.context(), d.FileTarget, request)
+	if err != nil {
+		return nil, err
+	}
+	if e := stream.Answer.Error; e != nil {
+		if stream.Body != nil {
+			stream.Body.Close()
+		}
+		return nil, batch.Errorf(e.Code, "%s", e.Message)
+	}
+	return stream, nil
+}
+
+// statFile asks for one entry and holds the conditional headers against it.
+func (c *call) statFile(d directory) (*batch.File, error) {
+	answer, err := c.askFile(d, batch.FileRequest{Op: batch.FileStat, Path: c.fileName()})
+	if err != nil {
+		return nil, err
+	}
+	if answer.File == nil {
+		return nil, fmt.Errorf("node %s answered without a file", d.Node)
+	}
+	conditions, err := c.conditions()
+	if err != nil {
+		return nil, err
+	}
+	return answer.File, conditions.Check(batch.Stamp(answer.File.Modified.UnixMicro()), true)
+}
+
+func headFile(c *call, d directory) error {
+	file, err := c.statFile(d)
+	if err != nil {
+		return err
+	}
+	c.setFileHeaders(d, file)
+	c.w.Header().Set("Content-Length", strconv.FormatInt(file.Size, 10))
+	c.writeHead(http.StatusOK)
+	return nil
+}
+
+// readFile sends a file or a range of it, as the node sends it, without
+// keeping more than a buffer of it.
+func readFile(c *call, d directory) error {
+	r, err := c.byteRange()
+	if err != nil {
+		return err
+	}
+	request := batch.FileRequest{Op: batch.FileRead, Path: c.fileName(), Offset: r.first, Length: r.length()}
+	if r.suffix > 0 || c.conditional() {
+		file, err := c.statFile(d)
+		if err != nil {
+			return err
+		}
+		if r.suffix > 0 {
+			request.Offset = max(0, file.Size-r.suffix)
+		}
+	}
+	stream, err := c.openFile(d, request)
+	if err != nil {
+		return err
+	}
+	if stream.Body == nil || stream.Answer.File == nil {
+		return fmt.Errorf("node %s answered without a file", d.Node)
+	}
+	defer stream.Body.Close()
+	return c.sendFile(d, stream, request, r)
+}
+
+// sendFile writes the answer of a read.
+func (c *call) sendFile(d directory, stream *control.FileStream, request batch.FileRequest, r byteRange) error {
+	file, h := stream.Answer.File, c.w.Header()
+	size := max(0, file.Size-request.Offset)
+	if request.Length >= 0 {
+		size = min(size, request.Length)
+	}
+	if r.given && size == 0 {
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", file.Size))
+		return batch.Errorf(batch.CodeInvalidRange, "The range specified is invalid for the current size of the resource.")
+	}
+	if !c.beginStream() {
+		return c.context().Err()
+	}
+	status := http.StatusOK
+	if r.given {
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", request.Offset, request.Offset+size-1, file.Size))
+		if r.standard {
+			status = http.StatusPartialContent
+		}
+	}
+	c.setFileHeaders(d, file)
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	c.writeHead(status)
+	if _, err := io.CopyN(c.w, stream.Body, size); err != nil {
+		if c.r.Context().Err() != nil {
+			return c.r.Context().Err()
+		}
+		c.Log.DebugContext(c.context(), "file transfer broke off", c.logged("error", err)...)
+		panic(http.ErrAbortHandler) // the caller must see that bytes are missing
+	}
+	return nil
+}
+
+func deleteFile(c *call, d directory) error {
+	recursive, err := c.flag("recursive")
+	if err != nil {
+		return err
+	}
+	if _, err := c.askFile(d, batch.FileRequest{Op: batch.FileDelete, Path: c.fileName(), Recursive: recursive}); err != nil {
+		return err
+	}
+	return c.writeDone(http.StatusOK)
+}
+
+// setFileHeaders sets what the protocol says about a file in headers.
+func (c *call) setFileHeaders(d directory, f *batch.File) {
+	h := c.w.Header()
+	h.Set("Content-Type", mediaType(f.ContentType))
+	h.Set("Last-Modified", f.Modified.UTC().Format(http.TimeFormat))
+	h.Set("ocp-batch-file-url", c.fileURL(d, f.Name))
+	h.Set("ocp-batch-file-isdirectory", map[bool]string{true: "True", false: "False"}[f.IsDirectory])
+	if !f.Created.IsZero() {
+		h.Set("ocp-creation-time", f.Created.UTC().Format(http.TimeFormat))
+	}
+	if mode := fileMode(f.Mode); mode != "" {
+		h.Set("ocp-batch-file-mode", mode)
+	}
+}
+
+// conditional tells whether a read depends on the state of the file.
+func (c *call) conditional() bool {
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if c.r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// byteRange is which bytes of a file are asked for.
+type byteRange struct {
+	given bool
+	// standard is set for the header Range, whose answer is 206. The
+	// protocol's own header ocp-range is answered with 200: no published
+	// client accepts anything else for it.
+	standard    bool
+	first, last int64 // last is -1 for the end of the file
+	suffix      int64 // the last bytes of the file, 0 for none
+}
+
+func (r byteRange) length() int64 {
+	if r.last < 0 {
+		return -1
+	}
+	return r.last - r.first + 1
+}
+
+// byteRange reads ocp-range, or else Range.
+func (c *call) byteRange() (byteRange, error) {
+	name := "ocp-range"
+	text := c.r.Header.Get(name)
+	if text == "" {
+		name, text = "Range", c.r.Header.Get("Range")
+	}
+	r := byteRange{given: text != "", standard: name == "Range", last: -1}
+	if text == "" {
+		return r, nil
+	}
+	bad := badHeader(name, text, "It is one range like bytes=0-1023, bytes=1024- or bytes=-512")
+	spec, ok := strings.CutPrefix(text, "bytes=")
+	from, to, dash := strings.Cut(spec, "-")
+	if !ok || !dash {
+		return r, bad
+	}
+	var err error
+	if from == "" {
+		if r.suffix, err = strconv.ParseInt(to, 10, 64); err != nil || r.suffix < 1 {
+			return r, bad
+		}
+		return r, nil
+	}
+	if r.first, err = strconv.ParseInt(from, 10, 64); err != nil || r.first < 0 {
+		return r, bad
+	}
+	if to == "" {
+		return r, nil
+	}
+	if r.last, err = strconv.ParseInt(to, 10, 64); err != nil || r.last < r.first {
+		return r, bad
+	}
+	return r, nil
+}

@@ -1,0 +1,221 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// call is one request on its way through the package.
+type call struct {
+	*server
+	w http.ResponseWriter
+	r *http.Request
+
+	id    string // request-id
+	start time.Time
+	base  string // scheme and host of all addresses in the answer
+
+	// query has the first value of each parameter by its name in lower case.
+	// Later values and empty ones need not have been signed, so that they mean
+	// nothing.
+	query map[string]string
+	// sent are the parameters in query, in their order and with their names as
+	// sent.
+	sent []param
+	// words are the bare words of the query.
+	words []string
+
+	route   *route
+	params  []string // of the path, unescaped
+	version *version
+	account batch.AccountName
+
+	body *bytes.Buffer // from bodies, given back at the end
+	// firstByte ends a streaming call that has not begun its answer in time.
+	firstByte *time.Timer
+	status    int  // of the answer, 0 before it began
+	stopped   bool // the caller went away
+}
+
+// param is one parameter of the query.
+type param struct{ name, value string }
+
+// bodies keeps buffers for bodies and answers. One that grew large is dropped,
+// so that one large request does not hold memory for ever.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxKept = 64 << 10
+
+func getBuffer() *bytes.Buffer { return bodies.Get().(*bytes.Buffer) }
+
+func putBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxKept {
+		b.Reset()
+		bodies.Put(b)
+	}
+}
+
+func (s *server) begin(w http.ResponseWriter, r *http.Request) *call {
+	c := &call{server: s, w: w, r: r, id: uuid.NewString(), start: s.Now(), base: s.BaseURL(r), version: &version{}}
+	c.setCommonHeaders()
+	return c
+}
+
+// context is the request's, with the deadline of the call.
+func (c *call) context() context.Context { return c.r.Context() }
+
+// parseQuery reads the query with the rules that make it safe beside the
+// signature; see package auth, Candidates.
+func (c *call) parseQuery() error {
+	c.query = map[string]string{}
+	for part := range strings.SplitSeq(c.r.URL.RawQuery, "&") {
+		rawName, rawValue, equals := strings.Cut(part, "=")
+		if part == "" {
+			continue
+		}
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return badQuery()
+		}
+		if !equals {
+			c.words = append(c.words, strings.ToLower(name))
+			continue
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil {
+			return badQuery()
+		}
+		lower := strings.ToLower(name)
+		if _, seen := c.query[lower]; seen {
+			continue
+		}
+		c.query[lower] = value
+		if value != "" {
+			c.sent = append(c.sent, param{name, value})
+		}
+	}
+	return nil
+}
+
+func badQuery() error {
+	return batch.Errorf(batch.CodeInvalidURI, "The query of the request is not well encoded.")
+}
+
+// setDeadline bounds the call by the timeout parameter, in seconds.
+func (c *call) setDeadline() (context.CancelFunc, error) {
+	limit := defaultTimeout
+	if text := c.query["timeout"]; text != "" {
+		seconds, err := strconv.Atoi(text)
+		if err != nil || seconds < 1 {
+			return nil, badParameter("timeout", text, "It is a number of seconds, at least 1")
+		}
+		limit = min(limit, time.Duration(seconds)*time.Second)
+	}
+	if c.route.streams {
+		ctx, cancel := context.WithCancelCause(c.r.Context())
+		c.firstByte = time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
+		c.r = c.r.WithContext(ctx)
+		return func() { c.firstByte.Stop(); cancel(nil) }, nil
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), limit)
+	c.r = c.r.WithContext(ctx)
+	return cancel, nil
+}
+
+// beginStream lifts the time limit: from here on the answer takes as long as
+// the caller takes to read it. False: it came too late.
+func (c *call) beginStream() bool { return c.firstByte == nil || c.firstByte.Stop() }
+
+// readBody reads the whole body within the limit.
+func (c *call) readBody() ([]byte, error) {
+	if encoding := c.r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, badHeader("Content-Encoding", encoding, "Bodies are not compressed")
+	}
+	if c.r.ContentLength > c.MaxBody {
+		return nil, c.tooLarge()
+	}
+	// A deadline for the connection, so that a body that trickles in is cut
+	// off; it must be gone before the answer is awaited.
+	conn := http.NewResponseController(c.w)
+	if deadline, ok := c.context().Deadline(); ok && conn.SetReadDeadline(deadline) == nil {
+		defer conn.SetReadDeadline(time.Time{}) //nolint:errcheck // it worked just before
+	}
+	c.body = getBuffer()
+	switch n, err := c.body.ReadFrom(io.LimitReader(c.r.Body, c.MaxBody+1)); {
+	case n > c.MaxBody:
+		return nil, c.tooLarge()
+	case err != nil && c.context().Err() != nil:
+		return nil, c.context().Err()
+	case err != nil:
+		return nil, &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The body of the request could not be read.", Err: err}
+	}
+	return c.body.Bytes(), nil
+}
+
+func (c *call) tooLarge() error {
+	// What is left of the body is not worth reading.
+	c.w.Header().Set("Connection", "close")
+	return &batch.Error{
+		Code:    batch.CodeRequestBodyTooLarge,
+		Message: "The size of the request body exceeds the maximum permitted.",
+		Details: []batch.Detail{{Key: "MaxLimit", Value: strconv.FormatInt(c.MaxBody, 10)}},
+	}
+}
+
+// flag reads a parameter that is true or false; false when absent.
+func (c *call) flag(name string) (bool, error) {
+	switch text := c.query[strings.ToLower(name)]; {
+	case text == "", strings.EqualFold(text, "false"):
+		return false, nil
+	case strings.EqualFold(text, "true"):
+		return true, nil
+	default:
+		return false, badParameter(name, text, "It is true or false")
+	}
+}
+
+// Parameters of paths, in the order of the route's pattern.
+func (c *call) pool() batch.PoolID   { return batch.PoolID(c.params[0]) }
+func (c *call) node() batch.NodeID   { return batch.NodeID(c.params[1]) }
+func (c *call) job() batch.JobID     { return batch.JobID(c.params[0]) }
+func (c *call) task() batch.TaskID   { return batch.TaskID(c.params[1]) }
+func (c *call) fileName() string     { return c.params[len(c.params)-1] }
+func (c *call) url(of string) string { return c.base + "/" + of }
+
+// end gives back what the call holds, answers after a panic, and tells how it
+// went.
+func (c *call) end() {
+	if p := recover(); p != nil {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(p)
+		}
+		c.failPanic(p)
+	}
+	if c.body != nil {
+		putBuffer(c.body)
+	}
+	operation := "unknown"
+	if c.route != nil {
+		operation = c.route.method + " " + c.route.pattern
+	}
+	status := c.status
+	if c.stopped {
+		status = statusGone
+	}
+	c.Observe(operation, status, c.Now().Sub(c.start))
+}
+
+// statusGone is how an answer counts that nobody waited for.
+const statusGone = 499

@@ -1,0 +1,223 @@
+package api
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// difference is one way in which objects of a kind were otherwise in a range
+// of versions. Down rewrites an answer from the newest form, up a request
+// towards it; either may be nil.
+type difference struct {
+	kind kind
+	// since and before bound the versions in which it holds; an empty one does
+	// not bound.
+	since, before string
+	down          func(*object)
+	up            func(*object)
+	// unknown are members of the newest form that the version does not have,
+	// old are those that it has instead.
+	unknown, old []string
+}
+
+func (d difference) holds(version string) bool {
+	return (d.since == "" || version >= d.since) && (d.before == "" || version < d.before)
+}
+
+// renamed says that a member had another name before a version.
+func renamed(k kind, name, old, before string) difference {
+	return difference{
+		kind: k, before: before, unknown: []string{name}, old: []string{old},
+		down: func(o *object) {
+			if i := o.index(name); i >= 0 {
+				o.members[i].name = old
+			}
+		},
+		up: func(o *object) {
+			if i := o.index(old); i >= 0 {
+				o.members[i].name = name
+			}
+		},
+	}
+}
+
+// added says that members came with a version: before it they are not shown
+// and not accepted.
+func added(k kind, since string, names ...string) difference {
+	d := hidden(k, since, names...)
+	d.unknown = names
+	return d
+}
+
+// removed says that members went away with a version.
+func removed(k kind, since string, names ...string) difference {
+	d := hidden(k, "", names...)
+	d.since, d.unknown = since, names
+	return d
+}
+
+// hidden says that members are not shown before a version.
+func hidden(k kind, before string, names ...string) difference {
+	return difference{kind: k, before: before, down: func(o *object) {
+		for _, name := range names {
+			o.take(name)
+		}
+	}}
+}
+
+// reshaped is any other difference; old are members that only the older
+// versions have.
+func reshaped(k kind, before string, down, up func(*object), old ...string) difference {
+	return difference{kind: k, before: before, down: down, up: up, old: old}
+}
+
+// setDefault sets a member that is absent or null.
+func (o *object) setDefault(name, text string) {
+	if v := o.get(name); v == nil || string(v) == "null" {
+		o.set(name, jsontext.Value(text))
+	}
+}
+
+// version is one published api-version with the rewrites it needs.
+type version struct {
+	name   string
+	shapes map[kind]*shape
+}
+
+// before tells whether the version is older than a date.
+func (v *version) before(date string) bool { return v.name < date }
+
+// shape rewrites objects of a kind for one version. A nil shape means that
+// nothing differs.
+type shape struct {
+	version string
+	changes []difference
+	parts   map[string]*shape
+}
+
+// compileVersions makes the shapes of all versions from the table.
+func compileVersions() map[string]*version {
+	versions := make(map[string]*version, len(published))
+	for _, name := range published {
+		v := &version{name: name, shapes: map[kind]*shape{}}
+		for _, d := range differences {
+			v.compile(d.kind)
+		}
+		for _, k := range slices.Sorted(maps.Keys(parts)) {
+			v.compile(k)
+		}
+		versions[name] = v
+	}
+	return versions
+}
+
+// compile makes the shape of a kind and of its parts, nil if there is no
+// difference in any of them.
+func (v *version) compile(k kind) *shape {
+	if s, done := v.shapes[k]; done {
+		return s
+	}
+	s := &shape{version: v.name, parts: map[string]*shape{}}
+	for _, d := range differences {
+		if d.kind == k && d.holds(v.name) {
+			s.changes = append(s.changes, d)
+		}
+	}
+	for name, part := range parts[k] {
+		if p := v.compile(part); p != nil {
+			s.parts[name] = p
+		}
+	}
+	if len(s.changes) == 0 && len(s.parts) == 0 {
+		s = nil
+	}
+	v.shapes[k] = s
+	return s
+}
+
+// down rewrites an answer for the version.
+func (s *shape) down(v jsontext.Value) (jsontext.Value, error) {
+	o, ok, err := parseObject(v)
+	if err != nil || !ok {
+		return v, err
+	}
+	if err := s.eachPart(o, (*shape).down); err != nil {
+		return nil, err
+	}
+	for _, c := range s.changes {
+		if c.down != nil {
+			c.down(o)
+		}
+	}
+	return o.text(), nil
+}
+
+// up rewrites a request to the newest form. Members that the version does not
+// have are refused, and so is what is no JSON.
+func (s *shape) up(v jsontext.Value) (jsontext.Value, error) {
+	o, ok, err := parseObject(v)
+	if err != nil || !ok {
+		return v, err
+	}
+	for _, c := range s.changes {
+		for _, name := range c.unknown {
+			if o.get(name) != nil {
+				return nil, unknownProperty(name, s.version)
+			}
+		}
+	}
+	for _, c := range s.changes {
+		if c.up != nil {
+			c.up(o)
+		}
+	}
+	if err := s.eachPart(o, (*shape).up); err != nil {
+		return nil, err
+	}
+	return o.text(), nil
+}
+
+// eachPart rewrites the members that have a shape of their own: objects and
+// arrays of objects.
+func (s *shape) eachPart(o *object, rewrite func(*shape, jsontext.Value) (jsontext.Value, error)) error {
+	for i := range o.members {
+		m := &o.members[i]
+		part := s.parts[m.name]
+		if part == nil {
+			continue
+		}
+		items, isArray, err := parseArray(m.value)
+		if err != nil {
+			return err
+		}
+		if !isArray {
+			if m.value, err = rewrite(part, m.value); err != nil {
+				return err
+			}
+			continue
+		}
+		for j := range items {
+			if items[j], err = rewrite(part, items[j]); err != nil {
+				return err
+			}
+		}
+		m.value = arrayText(items)
+	}
+	return nil
+}
+
+// unknownProperty refuses a member that an operation does not have.
+func unknownProperty(property, version string) *batch.Error {
+	return &batch.Error{
+		Code:    batch.CodeInvalidRequestBody,
+		Message: "The specified request body is not valid.",
+		Details: []batch.Detail{
+			{Key: "PropertyName", Value: clip(property)},
+			{Key: "Reason", Value: "The property is not known to this operation in api-version " + version},
+		},
+	}
+}

@@ -1,0 +1,293 @@
+package api
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+)
+
+// taskAnswer is a task as the protocol shows it.
+type taskAnswer struct {
+	Metadata string `json:"odata.metadata,omitempty"`
+	*batch.TaskSpecification
+	resource
+	State                       batch.TaskState      `json:"state"`
+	StateTransitionTime         batch.Time           `json:"stateTransitionTime"`
+	PreviousState               batch.TaskState      `json:"previousState,omitempty"`
+	PreviousStateTransitionTime *batch.Time          `json:"previousStateTransitionTime,omitempty"`
+	ExecutionInfo               *batch.ExecutionInfo `json:"executionInfo"`
+	NodeInfo                    *taskNode            `json:"nodeInfo,omitempty"`
+}
+
+// taskNode is where a task runs or has run.
+type taskNode struct {
+	AffinityID           string       `json:"affinityId"`
+	NodeURL              string       `json:"nodeUrl"`
+	PoolID               batch.PoolID `json:"poolId"`
+	NodeID               batch.NodeID `json:"nodeId"`
+	TaskRootDirectory    string       `json:"taskRootDirectory"`
+	TaskRootDirectoryURL string       `json:"taskRootDirectoryUrl"`
+}
+
+func showTask(c *call, t *batch.Task) any {
+	answer := &taskAnswer{
+		TaskSpecification: &t.TaskSpecification,
+		resource:          c.resource(taskPath(t.Job, t.ID), t.Stamp, t.CreationTime),
+		State:             t.State, StateTransitionTime: batch.At(t.StateTransitionTime),
+		PreviousState: t.PreviousState, PreviousStateTransitionTime: optionalTime(batch.At(t.PreviousStateTransitionTime)),
+		ExecutionInfo: &t.ExecutionInfo,
+	}
+	// A node that holds a task it has not begun is not shown: it may give the
+	// task back.
+	if t.Node != "" && t.ExecutionInfo.StartTime != nil {
+		node := c.url(nodePath(t.Pool, t.Node))
+		root := "workitems/" + string(t.Job) + "/job-1/" + string(t.ID)
+		answer.NodeInfo = &taskNode{
+			AffinityID: affinityID(t.Node), NodeURL: node, PoolID: t.Pool, NodeID: t.Node,
+			TaskRootDirectory: root, TaskRootDirectoryURL: node + "/files/" + root,
+		}
+	}
+	return answer
+}
+
+func taskPath(job batch.JobID, task batch.TaskID) string {
+	return jobPath(job) + "/tasks/" + url.PathEscape(string(task))
+}
+
+func addTask(c *call) error {
+	var spec batch.TaskSpecification
+	if err := c.decode(kindTask, &spec); err != nil {
+		return err
+	}
+	stamp, err := c.Control.AddTask(c.context(), c.account, c.job(), spec)
+	if err != nil {
+		return err
+	}
+	return c.created(taskPath(c.job(), spec.ID), stamp)
+}
+
+func getTask(c *call) error {
+	if err := c.checkExpand(); err != nil {
+		return err
+	}
+	task, err := c.Control.Task(c.context(), c.account, c.job(), c.task())
+	if err != nil {
+		return err
+	}
+	if err := c.fresh(task.Stamp); err != nil {
+		return err
+	}
+	answer := showTask(c, &task).(*taskAnswer)
+	answer.Metadata = c.metadata("tasks/@Element")
+	c.setStamp(task.Stamp)
+	return c.element(kindTask, answer)
+}
+
+func listTasks(c *call) error {
+	q, err := c.page(maxPage)
+	if err != nil {
+		return err
+	}
+	page, err := c.Control.Tasks(c.context(), c.account, c.job(), q)
+	if err != nil {
+		return err
+	}
+	return list(c, kindTask, "tasks", page, showTask)
+}
+
+func updateTask(c *call) error {
+	var update batch.TaskUpdate
+	conditions, err := c.decodeConditional(kindTask, &update)
+	if err != nil {
+		return err
+	}
+	stamp, err := c.Control.UpdateTask(c.context(), c.account, c.job(), c.task(), update, conditions)
+	if err != nil {
+		return err
+	}
+	return c.changed(http.StatusOK, stamp)
+}
+
+func deleteTask(c *call) error {
+	conditions, err := c.conditions()
+	if err != nil {
+		return err
+	}
+	if err := c.Control.DeleteTask(c.context(), c.account, c.job(), c.task(), conditions); err != nil {
+		return err
+	}
+	return c.writeDone(http.StatusOK)
+}
+
+func terminateTask(c *call) error {
+	conditions, err := c.conditions()
+	if err != nil {
+		return err
+	}
+	stamp, err := c.Control.TerminateTask(c.context(), c.account, c.job(), c.task(), conditions)
+	if err != nil {
+		return err
+	}
+	return c.changed(http.StatusNoContent, stamp)
+}
+
+// reactivateTask is the one action whose answer has no DataServiceId.
+func reactivateTask(c *call) error {
+	conditions, err := c.conditions()
+	if err != nil {
+		return err
+	}
+	stamp, err := c.Control.ReactivateTask(c.context(), c.account, c.job(), c.task(), conditions)
+	if err != nil {
+		return err
+	}
+	c.setStamp(stamp)
+	return c.writeDone(http.StatusNoContent)
+}
+
+// listSubtasks is empty for every task that is not multi-instance, and no task
+// is.
+func listSubtasks(c *call) error {
+	if _, err := c.Control.Task(c.context(), c.account, c.job(), c.task()); err != nil {
+		return err
+	}
+	return empty("subtaskinfo")(c)
+}
+
+// maxCollection is how many tasks may be added at once.
+const maxCollection = 100
+
+// addStatus is what became of one task of a collection.
+type addStatus string
+
+const (
+	addSuccess     addStatus = "Success"
+	addClientError addStatus = "ClientError"
+	addServerError addStatus = "ServerError"
+)
+
+// addAnswer is the result of adding one task of a collection.
+type addAnswer struct {
+	Status       addStatus    `json:"status"`
+	TaskID       batch.TaskID `json:"taskId"`
+	ETag         string       `json:"eTag,omitempty"`
+	LastModified *batch.Time  `json:"lastModified,omitempty"`
+	Location     string       `json:"location,omitempty"`
+	Error        *errorBody   `json:"error,omitempty"`
+}
+
+// addTaskCollection adds up to a hundred tasks in one transaction. Each task
+// that cannot be added has its own error and holds up no other.
+func addTaskCollection(c *call) error {
+	body, err := c.readBody()
+	if err != nil {
+		return err
+	}
+	specs, refused, err := c.decodeCollection(body)
+	if err != nil {
+		return err
+	}
+	if n := len(specs) + len(refused); n > maxCollection {
+		return batch.InvalidValue("value", n, "At most %d tasks can be added in one request", maxCollection)
+	}
+	var results []control.AddResult
+	if len(specs) > 0 {
+		if results, err = c.Control.AddTasks(c.context(), c.account, c.job(), specs); err != nil {
+			return err
+		}
+	}
+	answers := make([]addAnswer, 0, len(results)+len(refused))
+	for _, r := range results {
+		for len(refused) > 0 && refused[0].at == len(answers) {
+			answers, refused = append(answers, c.showAdd(refused[0].AddResult)), refused[1:]
+		}
+		answers = append(answers, c.showAdd(r))
+	}
+	for _, r := range refused {
+		answers = append(answers, c.showAdd(r.AddResult))
+	}
+	return list(c, kindOther, "taskaddresult", control.Page[addAnswer]{Items: answers}, func(_ *call, a *addAnswer) any { return a })
+}
+
+func (c *call) showAdd(r control.AddResult) addAnswer {
+	if r.Err == nil {
+		modified := batch.At(r.Stamp.Modified())
+		return addAnswer{
+			Status: addSuccess, TaskID: r.ID, ETag: r.Stamp.ETag(), LastModified: &modified,
+			Location: c.url(taskPath(c.job(), r.ID)),
+		}
+	}
+	e, code := shown(r.Err)
+	status := addClientError
+	if code >= http.StatusInternalServerError {
+		status = addServerError
+		c.Log.ErrorContext(c.context(), "adding a task failed", c.logged("task", string(r.ID), "error", r.Err)...)
+	}
+	body := c.errorBody(e)
+	return addAnswer{Status: status, TaskID: r.ID, Error: &body}
+}
+
+// refusedTask is a task of a collection that could not be decoded, and its
+// place.
+type refusedTask struct {
+	at int
+	control.AddResult
+}
+
+// decodeCollection reads tasks straight into specifications. If one of them is
+// wrong, all are read one by one to find which.
+func (c *call) decodeCollection(body []byte) (specs []batch.TaskSpecification, refused []refusedTask, err error) {
+	if c.version.shapes[kindTask] == nil {
+		var whole struct {
+			Value *[]batch.TaskSpecification `json:"value"`
+		}
+		err := json.Unmarshal(body, &whole, json.RejectUnknownMembers(true))
+		if err == nil && whole.Value != nil {
+			return *whole.Value, nil, nil
+		}
+	}
+	var items struct {
+		Value *[]jsontext.Value `json:"value"`
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, nil, batch.Missing("value")
+	}
+	if err := c.unmarshal(body, kindOther, &items); err != nil {
+		return nil, nil, err
+	}
+	if items.Value == nil {
+		return nil, nil, batch.Missing("value")
+	}
+	if n := len(*items.Value); n > maxCollection {
+		return nil, nil, batch.InvalidValue("value", n, "At most %d tasks can be added in one request", maxCollection)
+	}
+	for i, text := range *items.Value {
+		var spec batch.TaskSpecification
+		if err := c.unmarshal(text, kindTask, &spec); err != nil {
+			refused = append(refused, refusedTask{i, control.AddResult{ID: idOf(text), Err: err}})
+			continue
+		}
+		specs = append(specs, spec)
+	}
+	return specs, refused, nil
+}
+
+// idOf finds the id of a task that could not be decoded, for the caller to
+// recognise it by.
+func idOf(text jsontext.Value) batch.TaskID {
+	o, ok, err := parseObject(text)
+	if err != nil || !ok {
+		return ""
+	}
+	var id batch.TaskID
+	if err := json.Unmarshal(o.get("id"), &id); err != nil {
+		return ""
+	}
+	return id
+}
