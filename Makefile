@@ -66,13 +66,13 @@ test-e2e: build ## Run the official SDKs and command lines against a real server
 .PHONY: lint
 lint: ## Check format, bugs, import layers, licences and known vulnerabilities
 	@tools/gofmt-check
+	@tools/shell-check
+	@echo "licences of dependencies"; cd tools && go run ./licences ..
 	@for module in $(MODULES); do \
 		echo "go vet ($$module)"; (cd $$module && go vet ./...); done
 	@lint=$$($(tool) -n golangci-lint); for module in $(MODULES); do \
 		echo "golangci-lint ($$module)"; \
 		(cd $$module && "$$lint" run --config "$(CURDIR)/.golangci.yml" ./...); done
-	@tools/shell-check
-	@echo "licences of dependencies"; cd tools && go run ./licences ..
 	@tools/govulncheck "$$($(tool) -n govulncheck)"
 	@echo "make lint: nothing to complain about"
 
