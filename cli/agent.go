@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/batchyard/batchyard/agent"
+	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/nodelink"
+	"github.com/spf13/cobra"
+)
+
+func newAgent(p Process) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "agent",
+		Short: "Run a compute node",
+		Long: `The agent is a compute node: it runs tasks and reports to its server.
+
+A server starts the agents of its own machine itself, so there is seldom a
+reason to call this by hand.`,
+		Args: noArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
+	}
+	command.AddCommand(newAgentRun(p), newKeeper())
+	return command
+}
+
+func newAgentRun(p Process) *cobra.Command {
+	var path string
+	command := &cobra.Command{
+		Use: "run --config FILE", Short: "Run the compute node that FILE describes", Args: noArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return runAgent(command.Context(), p, path)
+		},
+	}
+	command.Flags().StringVar(&path, "config", "", "the node's `FILE`, written by whoever made the node")
+	if err := command.MarkFlagRequired("config"); err != nil {
+		panic(err)
+	}
+	return command
+}
+
+func runAgent(ctx context.Context, p Process, path string) error {
+	config, err := readNodeConfig(path)
+	if err != nil {
+		return err
+	}
+	if config.Ephemeral {
+		parented, cancel := withParent(ctx)
+		defer cancel()
+		ctx = parented
+	}
+	transport := nodelink.Transport()
+	if transport.TLSClientConfig, err = trust(config.CAFile); err != nil {
+		return err
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(p.Stderr, nil)).With("node", config.Node)
+	a := agent.New(agent.Options{
+		Server: &nodelink.Client{URL: config.URL, Node: config.Node, Token: config.Token, HTTP: &http.Client{Transport: transport}},
+		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
+		KeeperCommand:   []string{executable, "agent", "keeper"},
+		KillTasksOnStop: config.Ephemeral, ExitWhenLost: true, Log: log,
+	})
+	log.Info("agent started", "version", p.Version, "server", config.URL)
+	err = a.Run(ctx)
+	log.Info("agent ended", "err", err)
+	if errors.Is(err, agent.ErrLeft) || errors.Is(err, agent.ErrRefused) {
+		return nil
+	}
+	return err
+}
+
+// trust is the TLS configuration that trusts the authority in a file beside
+// those of the machine.
+func trust(file string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file == "" {
+		return config, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read authority: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate", file)
+	}
+	config.RootCAs = pool
+	return config, nil
+}
+
+// newKeeper is the parent of a node's tasks; see package run.
+func newKeeper() *cobra.Command {
+	return &cobra.Command{
+		Use: "keeper", Short: "Keep the processes of a node (started by its agent)", Hidden: true, Args: noArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			return run.KeeperMain(command.Context(), os.Stdin, os.Stdout, log)
+		},
+	}
+}

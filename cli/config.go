@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/batchyard/batchyard/auth"
+	"github.com/batchyard/batchyard/batch"
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/toml/v2"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+)
+
+// Config is the configuration of a server. A TOML file and the environment set
+// it; docs/configuration.md lists every name.
+type Config struct {
+	// Data is the folder that holds everything: database, blobs, nodes.
+	Data string `koanf:"data"`
+	// Database is a postgres:// URL; empty is SQLite in the data folder.
+	Database string       `koanf:"database"`
+	Listen   ListenConfig `koanf:"listen"`
+	TLS      TLSConfig    `koanf:"tls"`
+	// URL is the address of the API as nodes reach it.
+	URL      string          `koanf:"url"`
+	Accounts []AccountConfig `koanf:"accounts"`
+	Storage  []AccountConfig `koanf:"storage"`
+	Nodes    NodesConfig     `koanf:"nodes"`
+	Fetch    FetchConfig     `koanf:"fetch"`
+	Log      LogConfig       `koanf:"log"`
+}
+
+// ListenConfig has addresses as host:port.
+type ListenConfig struct {
+	// API serves the Batch API and the nodes; Blob the storage; Debug metrics
+	// and profiles, empty for none.
+	API   string `koanf:"api"`
+	Blob  string `koanf:"blob"`
+	Debug string `koanf:"debug"`
+}
+
+// TLSConfig names the server's certificate. Without one a certificate of a
+// local authority is made, which clients must be told to trust.
+type TLSConfig struct {
+	Certificate string `koanf:"certificate"`
+	Key         string `koanf:"key"`
+	// Names are what the made certificate is for, beside localhost.
+	Names []string `koanf:"names"`
+}
+
+// AccountConfig is a Batch or storage account and its keys in base64.
+type AccountConfig struct {
+	Name string `koanf:"name"`
+	Key1 string `koanf:"key1"`
+	Key2 string `koanf:"key2"`
+}
+
+// NodesConfig is about compute nodes.
+type NodesConfig struct {
+	// Max is how many nodes may run on this machine.
+	Max int `koanf:"max"`
+	// Lease is how long a node may keep tasks running without its server.
+	Lease time.Duration `koanf:"lease"`
+}
+
+// FetchConfig is about what tasks may fetch.
+type FetchConfig struct {
+	// Allow lists host:port that tasks may reach although they are addresses
+	// of the node's own machine.
+	Allow []string `koanf:"allow"`
+}
+
+// LogConfig is about the log.
+type LogConfig struct {
+	// Level is debug, info, warn or error; Format text or json.
+	Level  string `koanf:"level"`
+	Format string `koanf:"format"`
+}
+
+func defaultConfig() Config {
+	return Config{
+		Data:   defaultData(),
+		Listen: ListenConfig{API: "127.0.0.1:8443", Blob: "127.0.0.1:10000"},
+		Nodes:  NodesConfig{Max: 64, Lease: time.Minute},
+		Log:    LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// envPrefix begins the variables that set a value: BATCHYARD_LISTEN_API is
+// listen.api.
+const envPrefix = "BATCHYARD_"
+
+// envParts are the parts of the configuration that variables may set; accounts
+// need a list and so a file.
+var envParts = []string{"data", "database", "listen", "tls", "url", "nodes", "fetch", "log"}
+
+// loadConfig reads the file, if any, and the environment over the defaults.
+func loadConfig(path string, environ []string) (Config, error) {
+	config := defaultConfig()
+	k := koanf.New(".")
+	if path != "" {
+		if err := k.Load(file.Provider(path), toml.Parser()); err != nil {
+			return config, fmt.Errorf("read configuration %s: %w", path, err)
+		}
+	}
+	err := k.Load(env.Provider(".", env.Opt{
+		Prefix: envPrefix, EnvironFunc: func() []string { return environ },
+		TransformFunc: func(name, value string) (string, any) {
+			path := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", ".")
+			if part, _, _ := strings.Cut(path, "."); !slices.Contains(envParts, part) {
+				return "", nil // a variable of a task or of a test, not ours
+			}
+			return path, value
+		},
+	}), nil)
+	if err != nil {
+		return config, fmt.Errorf("read environment: %w", err)
+	}
+	decoder := &mapstructure.DecoderConfig{
+		Result: &config, TagName: "koanf", WeaklyTypedInput: true,
+		ErrorUnused: true, // a misspelt name must not be a silent default
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+	}
+	if err := k.UnmarshalWithConf("", &config, koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: decoder}); err != nil {
+		return config, fmt.Errorf("configuration: %w", err)
+	}
+	return config, nil
+}
+
+// account is the domain's form of a configured account.
+func (c AccountConfig) account(now time.Time) (batch.Account, error) {
+	a := batch.Account{Name: batch.AccountName(c.Name), Created: now}
+	if err := a.Validate(); err != nil {
+		return a, fmt.Errorf("account %q: %w", c.Name, err)
+	}
+	for i, text := range []string{c.Key1, c.Key2} {
+		if text == "" && i == 1 {
+			continue
+		}
+		key, err := auth.ParseKey(text)
+		if err != nil {
+			return a, fmt.Errorf("account %q, key %d: %w", c.Name, i+1, err)
+		}
+		a.Keys[i] = key
+	}
+	return a, nil
+}
+
+// logger makes the program's log.
+func (c LogConfig) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return nil, usageError{fmt.Errorf("log level %q is none of debug, info, warn, error", c.Level)}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch c.Format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return nil, usageError{fmt.Errorf("log format %q is neither text nor json", c.Format)}
+}

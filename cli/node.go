@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/batchyard/batchyard/agent"
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+)
+
+// nodeConfig is what a node's agent is told when it is started. It is kept in
+// the node's private folder, since it has the node's secret.
+type nodeConfig struct {
+	// URL is the server as the node reaches it; CAFile is whom to trust there.
+	URL    string `json:"url"`
+	CAFile string `json:"caFile,omitempty"`
+
+	Node  batch.NodeID `json:"node"`
+	Token string       `json:"token"`
+
+	Root    string `json:"root"`
+	State   string `json:"state"`
+	UIDBase uint32 `json:"uidBase"`
+	// Ephemeral: the node's tasks end with its agent, and the agent with the
+	// server.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+}
+
+// Tasks of nodes on this machine run as users from here on; a number nobody
+// else is likely to use, below the limit of 16-bit numbers of old tools times
+// sixteen.
+const firstUID = 900_000
+
+const nodeConfigName = "node.json"
+
+// nodeLauncher makes the command lines of the agents of this machine.
+type nodeLauncher struct {
+	executable string
+	url        string
+	caFile     string
+	ephemeral  bool
+}
+
+func (l nodeLauncher) command(node control.NodeWanted, folder string, number int, token func() (string, error)) (*exec.Cmd, error) {
+	config := nodeConfig{
+		URL: l.url, CAFile: l.caFile, Node: node.Node, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
+		UIDBase: firstUID + uint32(number)*agent.UIDs, Ephemeral: l.ephemeral,
+	}
+	path := filepath.Join(config.State, nodeConfigName)
+	before, err := readNodeConfig(path)
+	switch {
+	case err == nil:
+		config.Token = before.Token
+	case errors.Is(err, fs.ErrNotExist):
+		if config.Token, err = token(); err != nil {
+			return nil, fmt.Errorf("make node token: %w", err)
+		}
+	default:
+		return nil, err
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeWhole(path, text); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(filepath.Join(config.State, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open agent log: %w", err)
+	}
+	command := exec.Command(l.executable, "agent", "run", "--config", path)
+	command.Stdout, command.Stderr = log, log
+	command.Dir = folder
+	command.Env = []string{"PATH=" + os.Getenv("PATH")}
+	return command, nil
+}
+
+func readNodeConfig(path string) (nodeConfig, error) {
+	var config nodeConfig
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return config, fmt.Errorf("read node configuration: %w", err)
+	}
+	if err := json.Unmarshal(text, &config); err != nil {
+		return config, fmt.Errorf("read node configuration %s: %w", path, err)
+	}
+	return config, nil
+}
+
+// writeWhole leaves the old file or the new one, whatever happens.
+func writeWhole(path string, text []byte) error {
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("write node configuration: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write node configuration: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/blob"
+	"github.com/spf13/cobra"
+)
+
+func newServer(p Process) *cobra.Command {
+	var path string
+	command := &cobra.Command{
+		Use:   "server --config FILE",
+		Short: "Run a server for real",
+		Long: `The server serves the Batch API and storage over HTTPS, with the accounts of its
+configuration, and runs compute nodes on its own machine.
+
+FILE is TOML; variables such as BATCHYARD_LISTEN_API override it. See
+docs/configuration.md. A minimal one:
+
+  data = "/var/lib/batchyard"
+  [[accounts]]
+  name = "acme"
+  key1 = "…base64, 64 bytes: openssl rand -base64 64…"
+  [[storage]]
+  name = "acmestore"
+  key1 = "…"`,
+		Args: noArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return runServer(command.Context(), p, path) },
+	}
+	command.Flags().StringVar(&path, "config", "", "configuration `FILE`")
+	if err := command.MarkFlagRequired("config"); err != nil {
+		panic(err)
+	}
+	return command
+}
+
+func runServer(ctx context.Context, p Process, path string) error {
+	config, err := loadConfig(path, p.Env)
+	if err != nil {
+		return err
+	}
+	if len(config.Accounts) == 0 {
+		return errors.New("configuration: there are no accounts, so nobody could call; add an [[accounts]] section")
+	}
+	log, err := config.Log.logger(p.Stderr)
+	if err != nil {
+		return err
+	}
+	s := &stack{config: config, log: log}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if err := s.provision(ctx); err != nil {
+		return errors.Join(err, s.close())
+	}
+	log.Info("server ready", "version", p.Version, "api", s.url(), "storage", s.storage.Addr().String(), "data", s.config.Data, "authority", s.caFile)
+	err = s.run(ctx)
+	log.Info("server stopped", "err", err)
+	return errors.Join(err, s.close())
+}
+
+// provision makes the accounts of the configuration, with its keys: the file
+// decides, so that replacing a key there and restarting replaces it.
+func (s *stack) provision(ctx context.Context) error {
+	for _, c := range s.config.Accounts {
+		account, err := c.account(time.Now().UTC())
+		if err != nil {
+			return err
+		}
+		if err := s.control.AddAccount(ctx, account); err != nil {
+			return fmt.Errorf("add account %s: %w", c.Name, err)
+		}
+	}
+	for _, c := range s.config.Storage {
+		if err := (batch.Account{Name: batch.AccountName(c.Name)}).Validate(); err != nil {
+			return fmt.Errorf("storage account %q: %w", c.Name, err)
+		}
+		if err := blob.Provision(ctx, s.db, c.Name, [2]string{c.Key1, c.Key2}); err != nil {
+			return fmt.Errorf("add storage account %s: %w", c.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,350 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/batchyard/batchyard/api"
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/fleet"
+	"github.com/batchyard/batchyard/nodelink"
+	"github.com/batchyard/batchyard/scheduler"
+	"github.com/batchyard/batchyard/store"
+	"github.com/batchyard/batchyard/upkeep"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+)
+
+// stack is a server: what it stands on, what runs, what listens.
+type stack struct {
+	config Config
+	log    *slog.Logger
+	// httpToo lets the API port speak HTTP beside HTTPS, with metrics on it.
+	httpToo bool
+	// ephemeral ends the nodes with the server.
+	ephemeral bool
+
+	db       *store.DB
+	control  *control.Service
+	blob     *blob.Server
+	bytes    *blob.Disk
+	registry *prometheus.Registry
+
+	api, storage, debug net.Listener
+	certificate         tls.Certificate
+	caFile              string
+	ready               chan struct{} // closed when the server may be called
+}
+
+// open opens the store, makes the parts and takes the ports; nothing runs yet.
+func (s *stack) open(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	s.ready = make(chan struct{})
+	if err := os.MkdirAll(s.config.Data, 0o711); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	if s.config.Data, err = filepath.Abs(s.config.Data); err != nil {
+		return fmt.Errorf("find data folder: %w", err)
+	}
+	s.registry = prometheus.NewRegistry()
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := s.openStore(ctx); err != nil {
+		return err
+	}
+	if err := s.openPorts(ctx); err != nil {
+		return err
+	}
+	s.control = control.New(control.Options{
+		DB: s.db, Log: s.log, Lease: s.config.Nodes.Lease,
+		AccountURL: func(batch.AccountName) string { return s.url() },
+		AllowHosts: s.allowedHosts(), Metrics: s.registry,
+	})
+	return nil
+}
+
+func (s *stack) openStore(ctx context.Context) error {
+	url := s.config.Database
+	if url == "" {
+		url = filepath.Join(s.config.Data, "batchyard.db")
+	}
+	var err error
+	if s.db, err = store.Open(ctx, store.Options{URL: url, Log: s.log}); err != nil {
+		return err
+	}
+	if s.bytes, err = blob.OpenDisk(filepath.Join(s.config.Data, "blobs")); err != nil {
+		return fmt.Errorf("open blobs: %w", err)
+	}
+	if s.blob, err = blob.New(blob.Options{DB: s.db, Bytes: s.bytes, Log: s.log, Metrics: s.registry}); err != nil {
+		return fmt.Errorf("open storage: %w", err)
+	}
+	return nil
+}
+
+func (s *stack) openPorts(ctx context.Context) error {
+	if err := s.loadCertificate(); err != nil {
+		return err
+	}
+	for _, port := range []struct {
+		listener *net.Listener
+		name     string
+		address  string
+	}{{&s.api, "listen.api", s.config.Listen.API}, {&s.storage, "listen.blob", s.config.Listen.Blob}, {&s.debug, "listen.debug", s.config.Listen.Debug}} {
+		if port.address == "" {
+			continue
+		}
+		listener, err := listen(ctx, port.address)
+		if err != nil {
+			return fmt.Errorf("listen on %s (%s): %w; another server may be running, choose another address", port.address, port.name, err)
+		}
+		*port.listener = listener
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12}
+	if s.httpToo {
+		s.api, s.storage = listenBoth(s.api, config), listenBoth(s.storage, config)
+	} else {
+		s.api, s.storage = tls.NewListener(s.api, config), tls.NewListener(s.storage, config)
+	}
+	return nil
+}
+
+func (s *stack) loadCertificate() (err error) {
+	if s.config.TLS.Certificate != "" {
+		if s.certificate, err = tls.LoadX509KeyPair(s.config.TLS.Certificate, s.config.TLS.Key); err != nil {
+			return fmt.Errorf("load certificate: %w", err)
+		}
+		return nil
+	}
+	names := append([]string{"localhost", "*.localhost", "127.0.0.1", "::1"}, s.config.TLS.Names...)
+	s.certificate, s.caFile, err = localCertificate(filepath.Join(s.config.Data, "tls"), names, time.Now())
+	return err
+}
+
+// url is the address of the API as nodes and callers on this machine reach it.
+func (s *stack) url() string {
+	if s.config.URL != "" {
+		return strings.TrimSuffix(s.config.URL, "/")
+	}
+	scheme := "https://"
+	if s.httpToo {
+		scheme = "http://"
+	}
+	return scheme + s.api.Addr().String()
+}
+
+// allowedHosts are addresses of this machine that tasks may fetch from: our
+// own storage and what the operator allows.
+func (s *stack) allowedHosts() []string {
+	return append([]string{s.storage.Addr().String()}, s.config.Fetch.Allow...)
+}
+
+// run serves until ctx ends, then stops in order: no new requests, long polls
+// ended, requests drained, loops stopped, store closed.
+func (s *stack) run(ctx context.Context) error {
+	local, err := s.provider()
+	if err != nil {
+		return err
+	}
+	duties := upkeep.New(upkeep.Options{DB: s.db, Control: s.control, Log: s.log})
+	loop := scheduler.New(scheduler.Options{DB: s.db, Control: s.control, Log: s.log})
+
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	loops, working := errgroup.WithContext(working)
+	loops.Go(func() error { return duties.Run(working) })
+	loops.Go(func() error { return loop.Run(working) })
+	loops.Go(func() error { return local.Run(working) })
+	loops.Go(func() error { return s.sweepBlobs(working) })
+
+	serving, failed := errgroup.WithContext(ctx)
+	polls, endPolls := context.WithCancel(context.Background())
+	defer endPolls()
+	for _, server := range s.servers(polls) {
+		serving.Go(func() error { return serve(failed, server, endPolls) })
+	}
+	context.AfterFunc(working, endPolls)
+	serving.Go(func() error {
+		select {
+		case <-failed.Done():
+			return nil
+		case <-working.Done():
+			return errors.New("a loop of the server has ended")
+		}
+	})
+	err = serving.Wait()
+	stop()
+	return errors.Join(err, loops.Wait())
+}
+
+func (s *stack) provider() (*fleet.Local, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find own program: %w", err)
+	}
+	launcher := nodeLauncher{executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral}
+	return &fleet.Local{
+		Nodes: s.control, Changed: s.db.Watch("nodes").C, Dir: filepath.Join(s.config.Data, "nodes"),
+		Max: s.config.Nodes.Max, Command: launcher.command, KillOnStop: s.ephemeral, Log: s.log,
+	}, nil
+}
+
+// boundServer is a server and its port.
+type boundServer struct {
+	*http.Server
+	listener net.Listener
+}
+
+// Bounds of every connection. Reading a body and writing an answer are bounded
+// by those who know how long they may take.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+	drainTimeout  = 10 * time.Second
+)
+
+func (s *stack) servers(polls context.Context) []boundServer {
+	make := func(listener net.Listener, handler http.Handler) boundServer {
+		return boundServer{&http.Server{
+			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		}, listener}
+	}
+	servers := []boundServer{make(s.api, s.apiHandler(polls)), make(s.storage, s.blob)}
+	if s.debug != nil {
+		servers = append(servers, make(s.debug, s.debugHandler()))
+	}
+	return servers
+}
+
+// apiHandler is everything on the API port.
+func (s *stack) apiHandler(polls context.Context) http.Handler {
+	protocol := api.New(api.Options{Control: s.control, Log: s.log})
+	nodes := endable(polls, nodelink.Handler(s.control, s.log))
+	health := s.healthHandler()
+	// A mux would clean paths, which are signed as they are.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/nodelink/"):
+			nodes.ServeHTTP(w, r)
+		case r.URL.Path == "/healthz", r.URL.Path == "/readyz", s.httpToo && r.URL.Path == "/metrics":
+			health.ServeHTTP(w, r)
+		default:
+			protocol.ServeHTTP(w, r)
+		}
+	})
+}
+
+// endable ends the requests of a handler when polls ends, so that a node that
+// waits for news does not hold up the end of the server.
+func endable(polls context.Context, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(polls, cancel)()
+		handler.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func (s *stack) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		if err := s.db.View(ctx, func(*store.Tx) error { return nil }); err != nil {
+			s.log.Warn("not ready", "err", err)
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func (s *stack) debugHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", s.healthHandler())
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// serve runs a server until ctx ends, then drains it.
+func serve(ctx context.Context, server boundServer, endPolls func()) error {
+	drained := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		endPolls()
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		drained <- server.Shutdown(limited)
+	})
+	err := server.Serve(server.listener)
+	if !stop() {
+		err = <-drained
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close()
+		}
+	}
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// sweepEvery is how often storage looks for files that no row names.
+const sweepEvery = time.Hour
+
+func (s *stack) sweepBlobs(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := s.blob.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("storage not swept", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// close releases what open took.
+func (s *stack) close() error {
+	var errs []error
+	for _, listener := range []net.Listener{s.api, s.storage, s.debug} {
+		if listener != nil {
+			if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if s.bytes != nil {
+		errs = append(errs, s.bytes.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
