@@ -76,7 +76,7 @@ func (l *Lease) Guard(tx *Tx) error {
 	err := tx.QueryRow(`
 		SELECT EXISTS (
 			SELECT 1
-			FROM leases
+			FROM lease
 			WHERE name = $1 AND holder = $2
 		)`, l.name, l.holder).Scan(&held)
 	if err == nil && !held {
@@ -125,7 +125,7 @@ func (l *Lease) take(ctx context.Context, seen term, dead bool) (held bool, now 
 		var holder string
 		err := tx.QueryRow(`
 			SELECT holder, epoch, beat
-			FROM leases
+			FROM lease
 			WHERE name = $1`, l.name).Scan(&holder, &now.epoch, &now.beat)
 		if err != nil && !isNone(err) {
 			return err
@@ -136,7 +136,7 @@ func (l *Lease) take(ctx context.Context, seen term, dead bool) (held bool, now 
 		held = true
 		l.term = term{epoch: now.epoch + 1}
 		_, err = tx.Exec(`
-			INSERT INTO leases (name, holder, epoch, beat)
+			INSERT INTO lease (name, holder, epoch, beat)
 			VALUES ($1, $2, $3, 0)
 			ON CONFLICT (name) DO UPDATE
 			SET holder = excluded.holder, epoch = excluded.epoch, beat = 0`,
@@ -209,7 +209,7 @@ func (l *Lease) renew(ctx context.Context, sent time.Time) error {
 	defer cancel()
 	err := l.db.Update(ctx, func(tx *Tx) error {
 		n, err := tx.Exec(`
-			UPDATE leases
+			UPDATE lease
 			SET beat = beat + 1
 			WHERE name = $1 AND holder = $2 AND epoch = $3`,
 			l.name, l.holder, l.term.epoch)
@@ -232,7 +232,7 @@ func (l *Lease) giveBack(ctx context.Context) {
 	err := l.db.Update(ctx, func(tx *Tx) error {
 		tx.Changed(l.topic())
 		_, err := tx.Exec(`
-			UPDATE leases
+			UPDATE lease
 			SET holder = ''
 			WHERE name = $1 AND holder = $2`, l.name, l.holder)
 		return err

@@ -171,7 +171,7 @@ func TestLease(t *testing.T) {
 		// Death as the others see it: the row no longer moves, because someone
 		// else's name is in it and nobody renews that.
 		update(t, second, func(tx *store.Tx) error {
-			_, err := tx.Exec(`UPDATE leases SET holder = 'dead'`)
+			_, err := tx.Exec(`UPDATE lease SET holder = 'dead'`)
 			return err
 		})
 		<-lost

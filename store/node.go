@@ -1,0 +1,294 @@
+package store
+
+import (
+	"database/sql"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// NodeTopic is announced when the orders of a node have changed.
+func NodeTopic(id batch.NodeID) string { return "node/" + batch.Key(id) }
+
+// NodeLoad is what is added to the load of a node.
+type NodeLoad struct {
+	Node         batch.NodeID
+	Tasks, Slots int
+}
+
+// NodeSlots is what the scheduler looks at in a node.
+type NodeSlots struct {
+	Node         batch.NodeID
+	Dedicated    bool
+	Slots        int     // that the node has
+	Bound        int     // tasks that it holds, begun or not
+	BoundSlots   int     // slots of these; more than Slots when tasks wait there
+	RunningSlots int     // slots of those that have begun
+	Pace         float64 // tasks a second that it completed lately
+	PaceTime     time.Time
+}
+
+// nodeBody is what no statement looks at.
+type nodeBody struct {
+	StartTaskInfo *batch.StartTaskInfo `json:"startTaskInfo,omitempty"`
+	Errors        []batch.NodeError    `json:"errors,omitempty"`
+	AgentVersion  string               `json:"agentVersion,omitempty"`
+	AgentTime     *batch.Time          `json:"agentTime,omitempty"`
+}
+
+// recentTask is a recent task as it is stored: what became of it is in its row.
+type recentTask struct {
+	Job  batch.JobID  `json:"j"`
+	Task batch.TaskID `json:"t"`
+}
+
+const nodeColumns = `id, account, pool_name, dedicated, state, scheduling, changed, allocated, booted, ip, vm_size,
+			bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok, pace, pace_at,
+			revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance, recent, start_task, body`
+
+// Node returns the node, or ErrNotFound. Its recent tasks have their IDs only.
+func (tx *Tx) Node(id batch.NodeID) (batch.Node, error) {
+	return one("get node", tx.QueryRow(`
+		SELECT `+nodeColumns+`
+		FROM node
+		WHERE id = $1`, batch.Key(id)), scanNode)
+}
+
+// Nodes returns the nodes of a pool, with the IDs of their recent tasks.
+func (tx *Tx) Nodes(account batch.AccountName, pool batch.PoolID, list List) ([]batch.Node, error) {
+	text, args := list.query(`
+		SELECT `+nodeColumns+`
+		FROM node
+		WHERE account = $1 AND pool = $2`, "id", string(account), batch.Key(pool))
+	rows, err := tx.Query(text, args...)
+	return all("list nodes", rows, err, scanNode)
+}
+
+// AllNodes returns the nodes of all pools, ordered by account and pool.
+func (tx *Tx) AllNodes() ([]batch.Node, error) {
+	rows, err := tx.Query(`
+		SELECT ` + nodeColumns + `
+		FROM node
+		ORDER BY account, pool, id`)
+	return all("list all nodes", rows, err, scanNode)
+}
+
+// InsertNodes adds nodes to pools that exist; the pools' counts are for the
+// caller to change.
+func (tx *Tx) InsertNodes(nodes []batch.Node) error {
+	for i := range nodes {
+		n := &nodes[i]
+		start, recent, body, err := encodeNode(n)
+		if err != nil {
+			return err
+		}
+		err = tx.changeOne("insert node", `
+			INSERT INTO node (id, account, pool, pool_name, dedicated, state, scheduling, changed, allocated, booted,
+				ip, vm_size, takes, slots, free, bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok,
+				pace, pace_at, revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance,
+				recent, start_task, body)
+			SELECT $1, account, id, $4, $5, $6, $7, $8, $9, $10,
+				$11, $12, $13, slots, slots - CAST($14 AS bigint), $15, $14, $16, $17, $18, $19,
+				$20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30,
+				$31, $32, $33
+			FROM pool
+			WHERE account = $2 AND id = $3`,
+			batch.Key(n.ID), string(n.Account), batch.Key(n.Pool), string(n.Pool), n.Dedicated,
+			string(n.State), string(n.SchedulingState), micros(n.StateTransitionTime), micros(n.AllocationTime), micros(n.LastBootTime),
+			n.IPAddress, n.VMSize, n.TakesTasks(), n.BoundSlots, n.BoundTasks, n.RunningTasks, n.RunningSlots, n.TotalTasksRun, n.TotalTasksSucceeded,
+			pace(n), micros(n.PaceTime), n.Revision, n.Settings, n.Boot, n.Image, n.BootDone,
+			string(n.PendingReboot), string(n.Leaving), n.TokenHash, n.Instance,
+			recent, start, body)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// UpdateNode writes the whole node, its counts and its revision included.
+// ErrNotFound if it is gone.
+func (tx *Tx) UpdateNode(n *batch.Node) error {
+	start, recent, body, err := encodeNode(n)
+	if err != nil {
+		return err
+	}
+	return tx.changeOne("update node", `
+		UPDATE node
+		SET state = $2, scheduling = $3, changed = $4, allocated = $5, booted = $6, ip = $7, vm_size = $8, takes = $9,
+			free = slots - CAST($10 AS bigint), bound_slots = $10, bound_tasks = $11, running_tasks = $12, running_slots = $13,
+			total_run = $14, total_ok = $15, pace = $16, pace_at = $17, revision = $18, settings = $19,
+			boot = $20, image = $21, boot_done = $22, pending_reboot = $23, leaving = $24, token_hash = $25, instance = $26,
+			recent = $27, start_task = $28, body = $29
+		WHERE id = $1`,
+		batch.Key(n.ID), string(n.State), string(n.SchedulingState),
+		micros(n.StateTransitionTime), micros(n.AllocationTime), micros(n.LastBootTime), n.IPAddress, n.VMSize, n.TakesTasks(),
+		n.BoundSlots, n.BoundTasks, n.RunningTasks, n.RunningSlots,
+		n.TotalTasksRun, n.TotalTasksSucceeded, pace(n), micros(n.PaceTime), n.Revision, n.Settings,
+		n.Boot, n.Image, n.BootDone, string(n.PendingReboot), string(n.Leaving), n.TokenHash, n.Instance,
+		recent, start, body)
+}
+
+// DeleteNode removes a node and what it was still asked to remove; the pool's
+// counts are for the caller to change. ErrNotFound if it is gone.
+func (tx *Tx) DeleteNode(id batch.NodeID) error {
+	if _, err := tx.Exec(`DELETE FROM removal WHERE node = $1`, batch.Key(id)); err != nil {
+		return fmt.Errorf("delete removals: %w", err)
+	}
+	tx.Changed(NodeTopic(id))
+	return tx.changeOne("delete node", `
+		DELETE FROM node
+		WHERE id = $1`, batch.Key(id))
+}
+
+// RaiseRevisions says that the orders of nodes have changed, and announces it.
+func (tx *Tx) RaiseRevisions(ids []batch.NodeID) error {
+	for from, to := range cut(len(ids)) {
+		args := make([]any, 0, to-from)
+		for _, id := range ids[from:to] {
+			args = append(args, batch.Key(id))
+			tx.Changed(NodeTopic(id))
+		}
+		_, err := tx.Exec(`
+			UPDATE node
+			SET revision = revision + 1
+			WHERE id IN (`+parameters(1, to-from)+`)`, args...)
+		if err != nil {
+			return fmt.Errorf("raise revisions: %w", err)
+		}
+	}
+	return nil
+}
+
+// BindNodes adds to the load of nodes of an account, each named once, and raises
+// their revisions.
+func (tx *Tx) BindNodes(account batch.AccountName, loads []NodeLoad) error {
+	for from, to := range cut(len(loads)) {
+		args := make([]any, 1, 1+3*(to-from))
+		args[0] = string(account)
+		for _, l := range loads[from:to] {
+			args = append(args, batch.Key(l.Node), l.Tasks, l.Slots)
+			tx.Changed(NodeTopic(l.Node))
+		}
+		_, err := tx.Exec(`
+			UPDATE node
+			SET bound_tasks = bound_tasks + v.column2, bound_slots = bound_slots + v.column3,
+				free = free - v.column3, revision = revision + 1
+			FROM (VALUES `+tuples(2, to-from, "text", "bigint", "bigint")+`) AS v
+			WHERE account = $1 AND id = v.column1`, args...)
+		if err != nil {
+			return fmt.Errorf("bind nodes: %w", err)
+		}
+	}
+	return nil
+}
+
+const slotColumns = `id, dedicated, slots, bound_tasks, bound_slots, running_slots, pace, pace_at`
+
+// FreeNodes returns nodes of a pool that take tasks and have a free slot: those
+// with the most free slots first, or those with the fewest.
+func (tx *Tx) FreeNodes(account batch.AccountName, pool batch.PoolID, limit int, fullestFirst bool) ([]NodeSlots, error) {
+	order := "free DESC, id"
+	if fullestFirst {
+		order = "free, id"
+	}
+	rows, err := tx.Query(`
+		SELECT `+slotColumns+`
+		FROM node
+		WHERE account = $1 AND pool = $2 AND takes AND free > 0
+		ORDER BY `+order+`
+		LIMIT $3`, string(account), batch.Key(pool), limit)
+	return all("list free nodes", rows, err, scanSlots)
+}
+
+// CrowdedNodes returns nodes of a pool that take tasks and have no free slot.
+func (tx *Tx) CrowdedNodes(account batch.AccountName, pool batch.PoolID) ([]NodeSlots, error) {
+	rows, err := tx.Query(`
+		SELECT `+slotColumns+`
+		FROM node
+		WHERE account = $1 AND pool = $2 AND takes AND free <= 0
+		ORDER BY free DESC, id`, string(account), batch.Key(pool))
+	return all("list crowded nodes", rows, err, scanSlots)
+}
+
+// FreeNode returns one node, or ErrNotFound unless it takes tasks and has a free
+// slot.
+func (tx *Tx) FreeNode(id batch.NodeID) (NodeSlots, error) {
+	return one("get free node", tx.QueryRow(`
+		SELECT `+slotColumns+`
+		FROM node
+		WHERE id = $1 AND takes AND free > 0`, batch.Key(id)), scanSlots)
+}
+
+func scanSlots(row scanner) (NodeSlots, error) {
+	var n NodeSlots
+	var milli int64
+	var at sql.NullInt64
+	err := row.Scan(&n.Node, &n.Dedicated, &n.Slots, &n.Bound, &n.BoundSlots, &n.RunningSlots, &milli, &at)
+	n.Pace, n.PaceTime = float64(milli)/1000, moment(at)
+	return n, err
+}
+
+// pace is what the column keeps: tasks in a thousand seconds.
+func pace(n *batch.Node) int64 { return int64(math.Round(n.Pace * 1000)) }
+
+func encodeNode(n *batch.Node) (start, recent, body string, err error) {
+	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, AgentVersion: n.AgentVersion}
+	if !n.AgentTime.IsZero() {
+		at := batch.At(n.AgentTime)
+		rest.AgentTime = &at
+	}
+	if start, err = encode(n.StartTask); err != nil {
+		return "", "", "", err
+	}
+	refs := make([]recentTask, len(n.Recent))
+	for i, t := range n.Recent {
+		refs[i] = recentTask{t.Job, t.Task}
+	}
+	if recent, err = encode(refs); err != nil {
+		return "", "", "", err
+	}
+	body, err = encode(&rest)
+	return start, recent, body, err
+}
+
+func scanNode(row scanner) (batch.Node, error) {
+	var n batch.Node
+	var changed, allocated, booted, paceAt sql.NullInt64
+	var milli int64
+	var recent, start, body []byte
+	err := row.Scan(&n.ID, &n.Account, &n.Pool, &n.Dedicated, &n.State, &n.SchedulingState, &changed, &allocated, &booted,
+		&n.IPAddress, &n.VMSize, &n.BoundTasks, &n.BoundSlots, &n.RunningTasks, &n.RunningSlots,
+		&n.TotalTasksRun, &n.TotalTasksSucceeded, &milli, &paceAt, &n.Revision, &n.Settings,
+		&n.Boot, &n.Image, &n.BootDone, &n.PendingReboot, &n.Leaving, &n.TokenHash, &n.Instance, &recent, &start, &body)
+	if err != nil {
+		return n, err
+	}
+	n.StateTransitionTime, n.AllocationTime, n.LastBootTime = moment(changed), moment(allocated), moment(booted)
+	n.Pace, n.PaceTime = float64(milli)/1000, moment(paceAt)
+	return n, decodeNode(&n, recent, start, body)
+}
+
+func decodeNode(n *batch.Node, recent, start, body []byte) error {
+	var refs []recentTask
+	if err := decode(recent, &refs); err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		n.Recent = append(n.Recent, batch.RecentTask{Job: ref.Job, Task: ref.Task})
+	}
+	if err := decode(start, &n.StartTask); err != nil {
+		return err
+	}
+	var rest nodeBody
+	if err := decode(body, &rest); err != nil {
+		return err
+	}
+	n.StartTaskInfo, n.Errors, n.AgentVersion = rest.StartTaskInfo, rest.Errors, rest.AgentVersion
+	if rest.AgentTime != nil {
+		n.AgentTime = rest.AgentTime.Time
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// Removal is a directory that a node is asked to remove: of a task, or of a
+// whole job if Task is empty. Its number is the caller's, unique for the node.
+type Removal struct {
+	Node batch.NodeID
+	ID   int64
+	Job  batch.JobID
+	Task batch.TaskID
+}
+
+// AddRemovals asks nodes to remove directories. What a node is asked already
+// stays as it is.
+func (tx *Tx) AddRemovals(removals []Removal) error {
+	for from, to := range cut(len(removals)) {
+		args := make([]any, 0, 4*(to-from))
+		for _, r := range removals[from:to] {
+			args = append(args, batch.Key(r.Node), r.ID, string(r.Job), string(r.Task))
+		}
+		_, err := tx.Exec(`
+			INSERT INTO removal (node, id, job, task)
+			VALUES `+tuples(1, to-from, "text", "bigint", "text", "text")+`
+			ON CONFLICT DO NOTHING`, args...)
+		if err != nil {
+			return fmt.Errorf("add removals: %w", err)
+		}
+	}
+	return nil
+}
+
+// Removals returns what a node is asked to remove.
+func (tx *Tx) Removals(node batch.NodeID) ([]batch.Removal, error) {
+	rows, err := tx.Query(`
+		SELECT id, job, task
+		FROM removal
+		WHERE node = $1
+		ORDER BY id`, batch.Key(node))
+	return all("list removals", rows, err, func(row scanner) (r batch.Removal, err error) {
+		return r, row.Scan(&r.ID, &r.Job, &r.Task)
+	})
+}
+
+// DropRemovals forgets what a node has removed.
+func (tx *Tx) DropRemovals(node batch.NodeID, ids []int64) error {
+	for from, to := range cut(len(ids)) {
+		args := make([]any, 1, 1+to-from)
+		args[0] = batch.Key(node)
+		for _, id := range ids[from:to] {
+			args = append(args, id)
+		}
+		_, err := tx.Exec(`
+			DELETE FROM removal
+			WHERE node = $1 AND id IN (`+parameters(2, to-from)+`)`, args...)
+		if err != nil {
+			return fmt.Errorf("drop removals: %w", err)
+		}
+	}
+	return nil
+}
