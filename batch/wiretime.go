@@ -35,6 +35,20 @@ func (t *Time) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// MarshalJSON writes the same in quotes. Without it the methods of the
+// embedded time.Time would be taken, which have another form.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return t.UTC().AppendFormat(make([]byte, 0, len(timeLayout)+2), `"`+timeLayout+`"`), nil
+}
+
+// UnmarshalJSON reads what UnmarshalText reads; null changes nothing.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	return t.UnmarshalText([]byte(strings.Trim(string(b), `"`)))
+}
+
 // ParseTime reads a wire time. The error says what would be right.
 func ParseTime(s string) (Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02"} {
