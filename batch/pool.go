@@ -3,6 +3,7 @@ package batch
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -297,6 +298,8 @@ func (s *PoolSpecification) normalizeImage() error {
 		return nil
 	case vm.NodeAgentSKUID == "":
 		return Missing("virtualMachineConfiguration.nodeAgentSKUId")
+	case strings.HasPrefix(Key(vm.NodeAgentSKUID), "batch.node.windows"):
+		return InvalidValue("virtualMachineConfiguration.nodeAgentSKUId", vm.NodeAgentSKUID, "Nodes run Linux; choose one of the supported images")
 	case vm.ImageReference == ImageReference{}:
 		return Missing("virtualMachineConfiguration.imageReference")
 	case present(vm.ContainerConfiguration):
