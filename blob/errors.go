@@ -186,7 +186,7 @@ func authFault(e *auth.Error) *fault {
 	case auth.SASPermission:
 		c = permissionMismatch
 	}
-	f := refuse(c, "Server failed to authenticate the request: %s.", e.Message)
+	f := refuse(c, "The request is not accepted: %s.", e.Message)
 	if status != 0 {
 		f.status = status
 	}
