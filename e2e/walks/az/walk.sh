@@ -42,7 +42,7 @@ upload_inputs() {
   for n in 0 1 2 3; do # the highest value of file n is 100 * (n + 1) + 9
     for k in 0 1 2 3 4 5 6 7 8 9; do echo $((100 * (n + 1) + 7 * k % 10)); done >"measures/measure-$n.txt"
   done
-  az storage blob upload-batch --destination "$inputs" --source measures >/dev/null
+  az storage blob upload-batch --destination "$inputs" --source measures --no-progress >/dev/null
 }
 
 create_pool() {
@@ -264,7 +264,7 @@ end_job() {
 download_outputs() {
   local k id
   mkdir results
-  az storage blob download-batch --source "$outputs" --destination results >/dev/null
+  az storage blob download-batch --source "$outputs" --destination results --no-progress >/dev/null
   equal "$(find results -type f | wc -l)" $((tasks + 8))
   for ((k = 0; k < tasks; k++)); do
     id=$(printf 'task-%03d' "$k")
