@@ -18,8 +18,9 @@ import (
 // server is one `batchyard dev` process with storage and data of its own.
 type server struct {
 	ready
+	binary  string
 	command *exec.Cmd
-	stdin   io.Closer // the server ends when it is closed
+	stdin   io.Closer // dev ends when it is closed
 	log     string    // file with what it wrote to stderr
 	folder  string
 }
@@ -38,8 +39,33 @@ type ready struct {
 	DataDir        string
 }
 
-// startServer starts a server with the given arguments behind those every test needs.
-func startServer(arguments ...string) (*server, error) {
+// startDev starts a server as a developer does, with ports and data of its own.
+func startDev() (*server, error) {
+	s, err := newServer()
+	if err != nil {
+		return nil, err
+	}
+	stdout, stderr, err := s.start("dev", "--ephemeral", "--ci", "--data", filepath.Join(s.folder, "data"),
+		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--nodes", "0")
+	if err != nil {
+		return nil, err
+	}
+	go io.Copy(io.Discard, stderr)
+	line, err := firstLine(stdout, func(string) bool { return true })
+	if err == nil {
+		err = json.Unmarshal([]byte(line), &s.ready)
+	}
+	if err == nil && !s.Ready {
+		err = fmt.Errorf("the server is not ready: %s", line)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.stop(), errors.New(string(s.tail())))
+	}
+	return s, nil
+}
+
+// newServer finds the program and makes a folder for the server's data and log.
+func newServer() (*server, error) {
 	binary, err := filepath.Abs("../bin/batchyard")
 	if err != nil {
 		return nil, err
@@ -51,53 +77,48 @@ func startServer(arguments ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(folder, "server.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	s := &server{folder: folder, log: log.Name()}
-	s.command = exec.CommandContext(context.Background(), binary, append([]string{
-		"dev", "--ephemeral", "--ci", "--data", filepath.Join(folder, "data"),
-		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--nodes", "0",
-	}, arguments...)...)
-	s.command.Stderr = log
-	s.stdin, err = s.command.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := s.command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.command.Start(); err != nil {
-		return nil, err
-	}
-	if err := s.await(stdout); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("%w\n%s", err, s.tail())
-	}
-	return s, nil
+	s := &server{binary: binary, folder: folder, log: filepath.Join(folder, "server.log")}
+	return s, os.Chmod(folder, 0o711) // tasks of other users pass through it
 }
 
-// await reads the line that says the server is ready.
-func (s *server) await(stdout io.Reader) error {
-	line := make(chan []byte, 1)
+// start starts the program. What it prints can be read from stdout and stderr; stderr goes to the
+// log as well.
+func (s *server) start(arguments ...string) (stdout, stderr io.Reader, err error) {
+	log, err := os.Create(s.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.command = exec.CommandContext(context.Background(), s.binary, arguments...)
+	if s.stdin, err = s.command.StdinPipe(); err != nil {
+		return nil, nil, err
+	}
+	stdout, s.command.Stdout = io.Pipe()
+	stderr, errors := io.Pipe()
+	s.command.Stderr = io.MultiWriter(log, errors)
+	return stdout, stderr, s.command.Start()
+}
+
+// firstLine waits a minute at most for the first line that is wanted. It reads on behind it, so
+// that the server never waits for a reader.
+func firstLine(r io.Reader, wanted func(string) bool) (string, error) {
+	found := make(chan string, 1)
 	go func() {
-		text, _ := bufio.NewReader(stdout).ReadBytes('\n')
-		line <- text
+		defer close(found)
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			if wanted(lines.Text()) {
+				found <- lines.Text()
+				wanted = func(string) bool { return false }
+			}
+		}
 	}()
 	select {
-	case text := <-line:
-		if err := json.Unmarshal(text, &s.ready); err != nil {
-			return fmt.Errorf("read the line of readiness %q: %w", text, err)
+	case line, ok := <-found:
+		if !ok {
+			return "", errors.New("the server ended before it was ready")
 		}
-		if !s.Ready {
-			return fmt.Errorf("the server is not ready: %s", text)
-		}
-		return nil
+		return line, nil
 	case <-time.After(time.Minute):
-		return errors.New("the server is not ready after a minute")
+		return "", errors.New("the server is not ready after a minute")
 	}
 }
 
@@ -152,7 +173,7 @@ func commonServer(t *testing.T) *server {
 	common.Lock()
 	defer common.Unlock()
 	if common.server == nil && common.err == nil {
-		common.server, common.err = startServer()
+		common.server, common.err = startDev()
 	}
 	if common.err != nil {
 		t.Fatal(common.err)
