@@ -81,21 +81,25 @@ func newServer() (*server, error) {
 	return s, os.Chmod(folder, 0o711) // tasks of other users pass through it
 }
 
-// start starts the program. What it prints can be read from stdout and stderr; stderr goes to the
-// log as well.
+// start starts the program. Both of what it prints must be read; what is read of stderr goes to
+// the log as well.
 func (s *server) start(arguments ...string) (stdout, stderr io.Reader, err error) {
 	log, err := os.Create(s.log)
 	if err != nil {
 		return nil, nil, err
 	}
 	s.command = exec.CommandContext(context.Background(), s.binary, arguments...)
-	if s.stdin, err = s.command.StdinPipe(); err != nil {
+	s.stdin, err = s.command.StdinPipe()
+	if err != nil {
 		return nil, nil, err
 	}
-	stdout, s.command.Stdout = io.Pipe()
-	stderr, errors := io.Pipe()
-	s.command.Stderr = io.MultiWriter(log, errors)
-	return stdout, stderr, s.command.Start()
+	if stdout, err = s.command.StdoutPipe(); err != nil {
+		return nil, nil, err
+	}
+	if stderr, err = s.command.StderrPipe(); err != nil {
+		return nil, nil, err
+	}
+	return stdout, io.TeeReader(stderr, log), s.command.Start()
 }
 
 // firstLine waits a minute at most for the first line that is wanted. It reads on behind it, so
