@@ -207,7 +207,7 @@ func (tx *Tx) ReadyJobs(account batch.AccountName, pool batch.PoolID) ([]ReadyJo
 	rows, err := tx.Query(`
 		SELECT id, name, priority, max_parallel, bound, active + running - bound
 		FROM job
-		WHERE account = $1 AND pool = $2 AND state = 'active' AND active + running > bound
+		WHERE account = $1 AND pool = $2 AND state = 'active' AND bound < active + running
 		ORDER BY priority DESC, created, id`, string(account), batch.Key(pool))
 	return all("list ready jobs", rows, err, func(row scanner) (ReadyJob, error) {
 		var j ReadyJob

@@ -190,7 +190,7 @@ const slotColumns = `id, dedicated, slots, bound_tasks, bound_slots, running_slo
 // FreeNodes returns nodes of a pool that take tasks and have a free slot: those
 // with the most free slots first, or those with the fewest.
 func (tx *Tx) FreeNodes(account batch.AccountName, pool batch.PoolID, limit int, fullestFirst bool) ([]NodeSlots, error) {
-	order := "free DESC, id"
+	order := "free DESC, id DESC"
 	if fullestFirst {
 		order = "free, id"
 	}
@@ -209,7 +209,7 @@ func (tx *Tx) CrowdedNodes(account batch.AccountName, pool batch.PoolID) ([]Node
 		SELECT `+slotColumns+`
 		FROM node
 		WHERE account = $1 AND pool = $2 AND takes AND free <= 0
-		ORDER BY free DESC, id`, string(account), batch.Key(pool))
+		ORDER BY free DESC, id DESC`, string(account), batch.Key(pool))
 	return all("list crowded nodes", rows, err, scanSlots)
 }
 

@@ -141,7 +141,7 @@ func sqliteSession(ctx context.Context, pool *sql.DB) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{conn: conn, prepared: make(map[string]*sql.Stmt)}, nil
+	return &session{conn: conn, prepared: make(map[string]*statement)}, nil
 }
 
 // sqliteCode is the extended result code in an error, or zero.

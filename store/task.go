@@ -60,8 +60,10 @@ func (tx *Tx) TasksByRef(account batch.AccountName, refs []TaskRef) ([]batch.Tas
 		rows, err := tx.Query(`
 			SELECT `+taskColumns+`, job.name, task.body
 			FROM (VALUES `+tuples(2, to-from, "text", "text")+`) AS v
-			JOIN task ON task.account = $1 AND task.job = v.column1 AND task.id = v.column2
-			`+ofJob, args...)
+			CROSS JOIN task -- cross: SQLite shall begin with the values
+			CROSS JOIN job
+			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2
+				AND job.account = $1 AND job.id = v.column1`, args...)
 		some, err := all("get tasks", rows, err, scanTask)
 		if err != nil {
 			return nil, err

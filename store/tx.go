@@ -75,8 +75,57 @@ const maxStatements = 512
 // statements prepared on it.
 type session struct {
 	conn     *sql.Conn
-	prepared map[string]*sql.Stmt // nil if the driver has a cache of its own
-	joined   bool                 // several statements may travel in one text
+	prepared map[string]*statement // nil if the driver has a cache of its own
+	joined   bool                  // several statements may travel in one text
+}
+
+// statement is a text that SQLite has prepared. SQLite takes $1 for a name and
+// looks up each name among all, which is slow when there are a thousand: so it
+// is given question marks, and the arguments in the order of these.
+type statement struct {
+	*sql.Stmt
+	order []int // index of the argument for each question mark
+}
+
+// arrange puts arguments in the order of the question marks. A missing one is
+// left for the driver to complain about.
+func (s *statement) arrange(args []any) []any {
+	arranged := make([]any, 0, len(s.order))
+	for _, i := range s.order {
+		if i < len(args) {
+			arranged = append(arranged, args[i])
+		}
+	}
+	return arranged
+}
+
+// anonymous replaces each $n outside of quotes by a question mark and says which
+// arguments these stand for.
+func anonymous(query string) (text string, order []int) {
+	b := make([]byte, 0, len(query))
+	quote := byte(0)
+	for i := 0; i < len(query); i++ {
+		c := query[i]
+		switch {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case c == '-' && i+1 < len(query) && query[i+1] == '-':
+			quote = '\n'
+		case c == '$':
+			n := 0
+			for ; i+1 < len(query) && '0' <= query[i+1] && query[i+1] <= '9'; i++ {
+				n = n*10 + int(query[i+1]-'0')
+			}
+			order = append(order, n-1)
+			c = '?'
+		}
+		b = append(b, c)
+	}
+	return string(b), order
 }
 
 // discard closes a connection that can no longer be used, rather than give it
@@ -143,7 +192,7 @@ func (s *session) result(ctx context.Context, query string, args []any) (sql.Res
 	if err != nil {
 		return nil, err
 	}
-	return stmt.ExecContext(ctx, args...)
+	return stmt.ExecContext(ctx, stmt.arrange(args)...)
 }
 
 func (s *session) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
@@ -154,30 +203,32 @@ func (s *session) query(ctx context.Context, query string, args []any) (*sql.Row
 	if err != nil {
 		return nil, err
 	}
-	return stmt.QueryContext(ctx, args...)
+	return stmt.QueryContext(ctx, stmt.arrange(args)...)
 }
 
 func (s *session) queryRow(ctx context.Context, query string, args []any) *sql.Row {
 	if s.prepared != nil {
 		if stmt, err := s.prepare(ctx, query); err == nil {
-			return stmt.QueryRowContext(ctx, args...)
+			return stmt.QueryRowContext(ctx, stmt.arrange(args)...)
 		}
 	}
 	return s.conn.QueryRowContext(ctx, query, args...) // reports a bad text again, in its Scan
 }
 
 // prepare returns the statement for a text, prepared once a connection.
-func (s *session) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+func (s *session) prepare(ctx context.Context, query string) (*statement, error) {
 	if stmt := s.prepared[query]; stmt != nil {
 		return stmt, nil
 	}
-	stmt, err := s.conn.PrepareContext(ctx, query)
+	text, order := anonymous(query)
+	prepared, err := s.conn.PrepareContext(ctx, text)
 	if err != nil {
 		return nil, err
 	}
 	if len(s.prepared) >= maxStatements {
 		s.forget()
 	}
+	stmt := &statement{Stmt: prepared, order: order}
 	s.prepared[query] = stmt
 	return stmt, nil
 }

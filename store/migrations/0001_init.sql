@@ -85,7 +85,7 @@ CREATE TABLE node (
     body           jsontext NOT NULL
 );
 CREATE INDEX node_pool ON node (account, pool, id);
-CREATE INDEX node_free ON node (account, pool, free) WHERE takes;
+CREATE INDEX node_free ON node (account, pool, free, id) WHERE takes;
 
 -- The counts are kept by whoever changes a task. active includes bound tasks
 -- that have not begun; active + running - bound tasks are ready to be bound.
@@ -122,7 +122,7 @@ CREATE TABLE job (
     body            jsontext NOT NULL,
     PRIMARY KEY (account, id)
 );
-CREATE INDEX job_ready ON job (account, pool) WHERE state = 'active' AND active + running > bound;
+CREATE INDEX job_ready ON job (account, pool) WHERE state = 'active' AND bound < active + running;
 CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL AND state IN ('active', 'disabling', 'disabled', 'enabling');
 CREATE INDEX job_ending ON job (account, id) WHERE state IN ('disabling', 'terminating', 'deleting');
 

@@ -53,7 +53,7 @@ func diff(t *testing.T, want, got any) {
 
 func ptr[T any](v T) *T { return &v }
 
-func newPool(t *testing.T, account batch.AccountName, id batch.PoolID) batch.Pool {
+func newPool(t testing.TB, account batch.AccountName, id batch.PoolID) batch.Pool {
 	t.Helper()
 	s := batch.PoolSpecification{
 		ID: id, VMSize: "Standard_D2s_v3", TaskSlotsPerNode: 4, TargetDedicatedNodes: 3, DisplayName: "shown",
@@ -70,7 +70,7 @@ func newPool(t *testing.T, account batch.AccountName, id batch.PoolID) batch.Poo
 	return batch.NewPool(account, s, noon)
 }
 
-func newJob(t *testing.T, account batch.AccountName, id batch.JobID, pool batch.PoolID) batch.Job {
+func newJob(t testing.TB, account batch.AccountName, id batch.JobID, pool batch.PoolID) batch.Job {
 	t.Helper()
 	s := batch.JobSpecification{
 		ID: id, PoolInfo: batch.PoolInfo{PoolID: pool}, DisplayName: "shown",
@@ -82,7 +82,7 @@ func newJob(t *testing.T, account batch.AccountName, id batch.JobID, pool batch.
 	return batch.NewJob(account, s, noon)
 }
 
-func newTask(t *testing.T, job *batch.Job, id batch.TaskID, sequence int64) batch.Task {
+func newTask(t testing.TB, job *batch.Job, id batch.TaskID, sequence int64) batch.Task {
 	t.Helper()
 	s := batch.TaskSpecification{ID: id, CommandLine: "/bin/true", Constraints: &batch.TaskConstraints{MaxTaskRetryCount: ptr(2)}}
 	if err := s.Normalize(&job.JobSpecification); err != nil {
