@@ -125,8 +125,13 @@ func (s *Server) readSource(c *call) (at place, address string, err error) {
 }
 
 // sameService reports whether two hosts are this service: they are the same but
-// for the account in them. The names of the loopback are all one.
+// for the account in them. The names of the loopback are all one. An account in
+// the host that is the one asked stands for itself whatever follows it, because
+// az writes the public suffix there when it is told the endpoint otherwise.
 func sameService(source string, sourceAt place, host string, at place) bool {
+	if sourceAt.hostStyle && sourceAt.account == at.account {
+		return true
+	}
 	return endpointOf(source, sourceAt) == endpointOf(host, at)
 }
 

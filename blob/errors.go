@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -229,9 +228,7 @@ var keptHeaders = []string{"X-Ms-Request-Id", "X-Ms-Client-Request-Id", "X-Ms-Ve
 func errorBody(f *fault, id string, now time.Time) []byte {
 	var b strings.Builder
 	element := func(name, value string) {
-		b.WriteString("<" + name + ">")
-		_ = xml.EscapeText(&b, []byte(value)) // a Builder does not fail
-		b.WriteString("</" + name + ">")
+		b.WriteString("<" + name + ">" + escapeXML(value) + "</" + name + ">")
 	}
 	b.WriteString(`<?xml version="1.0" encoding="utf-8"?><Error>`)
 	element("Code", string(f.code))

@@ -2,11 +2,11 @@ package blob
 
 import (
 	"bytes"
-	"encoding/xml"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // xmlWriter writes the documents of the protocol. They are plain, and some must
@@ -62,12 +62,26 @@ func (x *xmlWriter) name(name string) *xmlWriter {
 	return x.element("Name", name)
 }
 
-func (x *xmlWriter) text(s string) {
-	_ = xml.EscapeText(&x.buf, []byte(s)) // a Buffer does not fail
+func (x *xmlWriter) text(s string) { x.buf.WriteString(escapeXML(s)) }
+
+// escapeXML writes text for a document with named entities alone, since parsers
+// of clients know few others. What cannot stand in a document becomes U+FFFD.
+func escapeXML(s string) string {
+	if strings.ContainsFunc(s, notInXML) {
+		s = strings.Map(func(r rune) rune {
+			if notInXML(r) {
+				return utf8.RuneError
+			}
+			return r
+		}, s)
+	}
+	return xmlEntities.Replace(s)
 }
 
+var xmlEntities = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
+
 // notInXML reports whether a character cannot stand in a document. A carriage
-// return can only as a reference, which some parsers fold.
+// return can, but a parser makes a line feed of it.
 func notInXML(r rune) bool {
 	return r < 0x20 && r != '\t' && r != '\n' || r == 0xFFFE || r == 0xFFFF
 }
