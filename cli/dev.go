@@ -36,7 +36,7 @@ func devKey() string {
 // devOptions are the flags of dev.
 type devOptions struct {
 	data                   string
-	listen, blob           string
+	listen, blob, debug    string
 	nodes                  int
 	ephemeral, ci          bool
 	logLevel               string
@@ -70,6 +70,7 @@ goes on for a minute; start dev again within it to take it up.`,
 	flags.StringVar(&o.data, "data", defaults.Data, "keep everything in `DIR`")
 	flags.StringVar(&o.listen, "listen", defaults.Listen.API, "serve the Batch API on `ADDR`, HTTP and HTTPS")
 	flags.StringVar(&o.blob, "blob-listen", defaults.Listen.Blob, "serve storage on `ADDR`")
+	flags.StringVar(&o.debug, "debug-listen", "", "serve metrics and profiles on `ADDR`")
 	flags.IntVar(&o.nodes, "nodes", runtime.NumCPU(), "size of the ready-made pool 'local'; 0 for none")
 	flags.IntVar(&o.maxNodes, "max-nodes", defaults.Nodes.Max, "compute nodes on this machine at most")
 	flags.StringSliceVar(&o.allow, "allow-fetch", nil, "let tasks fetch from `HOST:PORT` although it is this machine")
@@ -80,8 +81,8 @@ goes on for a minute; start dev again within it to take it up.`,
 }
 
 func runDev(ctx context.Context, p Process, o devOptions) (err error) {
-	for _, address := range []string{o.listen, o.blob} {
-		if !isLoopback(address) {
+	for _, address := range []string{o.listen, o.blob, o.debug} {
+		if address != "" && !isLoopback(address) {
 			return usageError{fmt.Errorf("dev listens on loopback only, because its keys are public, and %s is not; use 'batchyard server'", address)}
 		}
 	}
@@ -94,7 +95,7 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 		ctx = parented
 	}
 	config := defaultConfig()
-	config.Data, config.Listen = o.data, ListenConfig{API: o.listen, Blob: o.blob}
+	config.Data, config.Listen = o.data, ListenConfig{API: o.listen, Blob: o.blob, Debug: o.debug}
 	config.Nodes.Max, config.Fetch.Allow, config.Log.Level = o.maxNodes, o.allow, o.logLevel
 	if o.ephemeral {
 		folder, err := temporaryData(o.data, config.Data == defaultConfig().Data)
