@@ -145,9 +145,10 @@ func typeReason(e *json.SemanticError) string {
 	}
 	switch t {
 	case reflect.TypeFor[batch.Duration](), reflect.TypeFor[batch.Time]():
-		if e.Err != nil {
+		if e.Err != nil && (e.JSONKind == jsontext.KindString || e.JSONKind == 0) {
 			return clip(strings.TrimPrefix(e.Err.Error(), "json: "))
 		}
+		return "It is a string"
 	case nil:
 		return "It has the wrong type"
 	}
