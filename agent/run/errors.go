@@ -23,6 +23,9 @@ var (
 	ErrKeeperLost = errors.New("the keeper process was lost")
 	// ErrClosed is returned after Close or Shutdown.
 	ErrClosed = errors.New("keeper connection is closed")
+	// ErrSuperseded is returned once another agent process has taken over the
+	// node's keeper.
+	ErrSuperseded = errors.New("another agent has taken over the keeper")
 	// ErrFull refuses to start a task because the keeper holds as many as it
 	// may; forget results first.
 	ErrFull = errors.New("the keeper holds too many executions")
@@ -46,10 +49,11 @@ func launchFailed(format string, args ...any) *StartError {
 
 // Codes of errors that travel from keeper to agent beside those of StartError.
 const (
-	codeUnknown  = "Unknown"
-	codeNoLease  = "NoLease"
-	codeFull     = "Full"
-	codeInternal = "Internal"
+	codeUnknown    = "Unknown"
+	codeNoLease    = "NoLease"
+	codeFull       = "Full"
+	codeSuperseded = "Superseded"
+	codeInternal   = "Internal"
 )
 
 // wireError is an error on its way from keeper to agent.
@@ -70,6 +74,8 @@ func toWire(err error) *wireError {
 		return &wireError{Code: codeNoLease}
 	case errors.Is(err, ErrFull):
 		return &wireError{Code: codeFull}
+	case errors.Is(err, ErrSuperseded):
+		return &wireError{Code: codeSuperseded}
 	default:
 		return &wireError{Code: codeInternal, Message: err.Error()}
 	}
@@ -86,6 +92,8 @@ func (e *wireError) err() error {
 		return ErrNoLease
 	case codeFull:
 		return ErrFull
+	case codeSuperseded:
+		return ErrSuperseded
 	default:
 		return fmt.Errorf("keeper: %s", e.Message)
 	}

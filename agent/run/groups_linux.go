@@ -81,14 +81,19 @@ func nodeName(dir string) string {
 
 // findGroups makes the node's folders in whatever trees this process may write
 // to. It never fails: what is not there goes into missing.
-func findGroups(dir, parent string, record func([]string) error) *groups {
-	g := &groups{mode: "none", unifiedLimits: map[string]bool{}, mark: nodeMark(dir)}
+func findGroups(config *keeperConfig, record func([]string) error) *groups {
+	g := &groups{mode: "none", unifiedLimits: map[string]bool{}, mark: nodeMark(config.Dir)}
 	mounts, err := readMounts()
-	if err != nil {
-		g.miss("control groups are not readable (%v): memory, processor and process limits are not enforced", err)
-		return g
+	switch {
+	case err != nil:
+		g.miss("control groups are not readable (%v)", err)
+		mounts = parseMounts("", "")
+	case config.Cgroups == CgroupsNone:
+		mounts = parseMounts("", "")
+	case config.Cgroups == CgroupsV1:
+		mounts.unified = nil
 	}
-	name := nodeName(dir)
+	name, parent := nodeName(config.Dir), config.CgroupParent
 	if mounts.unified != nil {
 		g.findUnified(mounts, parent, name, record)
 	}
@@ -117,7 +122,7 @@ func (g *groups) miss(format string, args ...any) {
 
 // explain adds what an operator should know to missing.
 func (g *groups) explain() {
-	why := "control groups are not writable"
+	why := "control groups are not writable or not used"
 	if g.mode != "none" {
 		why = "the control group tree does not offer it"
 	}
@@ -131,7 +136,7 @@ func (g *groups) explain() {
 		g.miss("%s: the number of a task's processes is not limited", why)
 	}
 	if g.mode == "none" {
-		g.miss("control groups are not writable: processes of a task are found by their session and a resource limit that they inherit, " +
+		g.miss("without control groups the processes of a task are found by their session and a resource limit that they inherit, " +
 			"so a task that sets out to hide a process can")
 	}
 }

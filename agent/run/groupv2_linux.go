@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,37 +15,60 @@ import (
 // unifiedTracker tracks a slot by a group of the second version: a child is
 // cloned straight into it, the kernel kills all of it at once, and says when
 // the last process has gone.
+//
+// The group is a leaf below the slot's own, which has the limits, so that it can
+// be replaced cheaply. It must be after it was killed: since 6.14 the kernel
+// counts the kills of a group, compares the count of the forking thread's group
+// with that of the group that is cloned into, and kills the child at birth if
+// they differ.
 type unifiedTracker struct {
 	dir    string
 	fd     int
 	events *os.File // cgroup.events
 	killer *os.File // cgroup.kill, nil on kernels before 5.14
+	killed atomic.Bool
 }
 
-func newUnifiedTracker(dir string) (*unifiedTracker, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+func newUnifiedTracker(slot string) (*unifiedTracker, error) {
+	if err := os.Mkdir(slot, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+	t := &unifiedTracker{dir: filepath.Join(slot, "task"), fd: -1}
+	return t, t.renew()
+}
+
+// renew replaces the group, which must be empty, by a new one.
+func (t *unifiedTracker) renew() (err error) {
+	t.close()
+	if err := os.Remove(t.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	t := &unifiedTracker{dir: dir, fd: fd}
-	if t.events, err = os.Open(filepath.Join(dir, "cgroup.events")); err != nil {
-		unix.Close(fd)
-		return nil, err
+	if err := os.Mkdir(t.dir, 0o755); err != nil {
+		return err
 	}
-	t.killer, err = os.OpenFile(filepath.Join(dir, "cgroup.kill"), os.O_WRONLY, 0)
-	if err != nil {
+	if t.fd, err = unix.Open(t.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open %s: %w", t.dir, err)
+	}
+	if t.events, err = os.Open(filepath.Join(t.dir, "cgroup.events")); err != nil {
+		return err
+	}
+	if t.killer, err = os.OpenFile(filepath.Join(t.dir, "cgroup.kill"), os.O_WRONLY, 0); err != nil {
 		t.killer = nil
 	}
-	return t, nil
+	t.killed.Store(false)
+	return nil
 }
 
 func (t *unifiedTracker) bornInto() int { return t.fd }
-func (t *unifiedTracker) enter() error  { return nil }
 func (t *unifiedTracker) leave() error  { return nil }
 func (t *unifiedTracker) ended(int)     {}
+
+func (t *unifiedTracker) enter() error {
+	if t.killed.Load() {
+		return t.renew()
+	}
+	return nil
+}
 
 func (t *unifiedTracker) empty() bool {
 	var buf [128]byte
@@ -53,6 +77,7 @@ func (t *unifiedTracker) empty() bool {
 
 func (t *unifiedTracker) kill(int) error {
 	if t.killer != nil {
+		t.killed.Store(true)
 		_, err := t.killer.WriteAt([]byte("1"), 0)
 		return err
 	}
@@ -76,11 +101,16 @@ func (t *unifiedTracker) wait(_ <-chan struct{}, timeout time.Duration) {
 }
 
 func (t *unifiedTracker) close() {
-	unix.Close(t.fd)
-	t.events.Close()
-	if t.killer != nil {
-		t.killer.Close()
+	if t.fd >= 0 {
+		unix.Close(t.fd)
+		t.fd = -1
 	}
+	for _, f := range []*os.File{t.events, t.killer} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	t.events, t.killer = nil, nil
 }
 
 // killListed kills each process of a group, again and again until a listing

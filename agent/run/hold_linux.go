@@ -420,11 +420,3 @@ func (e exit) result(t *task) *Result {
 	}
 	return r
 }
-
-// signalOne wakes whoever waits on a channel of size one.
-func signalOne(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

@@ -23,6 +23,9 @@ type Options struct {
 	Env []string
 	// Node limits all tasks together.
 	Node NodeLimits
+	// Cgroups restricts which control groups are used; empty means whatever the
+	// host offers.
+	Cgroups Cgroups
 	// CgroupParent names the control group below which the node's are made, as
 	// a path below the mount point. Empty means to find one.
 	CgroupParent string
@@ -35,6 +38,16 @@ type Options struct {
 	// Log is where the agent's side logs; nil discards.
 	Log *slog.Logger
 }
+
+// Cgroups restricts the control groups that a keeper uses.
+type Cgroups string
+
+const (
+	// CgroupsNone does without.
+	CgroupsNone Cgroups = "none"
+	// CgroupsV1 uses the first version only.
+	CgroupsV1 Cgroups = "v1"
+)
 
 // Keeper is the agent's end of the connection to the node's keeper process. If
 // the connection breaks it is made again, with a new keeper if the old one has
@@ -51,7 +64,8 @@ type Keeper struct {
 	able     Capabilities
 	known    map[string]*execution
 	lease    int64
-	leaving  bool // do not connect again
+	leaving  bool  // do not connect again
+	why      error // what requests answer then
 	instance string
 }
 
@@ -81,6 +95,7 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		known:   map[string]*execution{},
+		why:     ErrClosed,
 	}
 	s, err := k.connect(ctx)
 	if err != nil {
@@ -97,11 +112,17 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 // lease lasts.
 func (k *Keeper) Close() error {
 	k.mu.Lock()
+	s := k.session
 	k.leaving = true
-	if k.session != nil {
-		k.session.link.finish(time.Second)
-	}
 	k.mu.Unlock()
+	if s != nil {
+		// What was sent before, such as Forget, is to be known before the next
+		// agent asks.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		_, _ = s.call(ctx, &message{Bye: true})
+		cancel()
+		s.link.fail(ErrClosed)
+	}
 	k.cancel()
 	<-k.done
 	return nil
@@ -141,7 +162,7 @@ func (k *Keeper) Lease(d time.Duration) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.leaving {
-		return ErrClosed
+		return k.why
 	}
 	k.lease = until
 	if k.session == nil {
@@ -203,7 +224,7 @@ func (k *Keeper) run(ctx context.Context, s *session) {
 	defer close(k.done)
 	for {
 		err := s.read(k.exited)
-		k.detach(s)
+		k.detach(s, err)
 		for pause := time.Duration(0); ; pause = min(max(2*pause, 50*time.Millisecond), 5*time.Second) {
 			if k.gone() || sleep(ctx, pause) != nil {
 				return
@@ -267,11 +288,15 @@ func (k *Keeper) adopt(s *session) {
 	k.changed = make(chan struct{})
 }
 
-// detach gives up a broken connection.
-func (k *Keeper) detach(s *session) {
+// detach gives up a broken connection, for good if another agent has come.
+func (k *Keeper) detach(s *session, err error) {
 	s.close()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if errors.Is(err, ErrSuperseded) {
+		k.log.Error("another agent has taken over the keeper of this node")
+		k.leaving, k.why = true, ErrSuperseded
+	}
 	k.session = nil
 	close(k.changed)
 	k.changed = make(chan struct{})
@@ -303,22 +328,27 @@ func (k *Keeper) note(h *Held) {
 func (k *Keeper) wait(ctx context.Context) (*session, error) {
 	for {
 		k.mu.Lock()
-		s, changed, leaving := k.session, k.changed, k.leaving
+		s, changed, leaving, why := k.session, k.changed, k.leaving, k.why
 		k.mu.Unlock()
 		switch {
 		case leaving:
-			return nil, ErrClosed
+			return nil, why
 		case s != nil:
 			return s, nil
 		}
 		select {
 		case <-changed:
-		case <-k.done:
-			return nil, ErrClosed
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// closed is the error of requests after the connection was given up for good.
+func (k *Keeper) closed() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.why
 }
 
 // ask sends a request until it is answered, again if the connection breaks. It

@@ -21,6 +21,7 @@ import (
 // keeperConfig is what the agent writes to a new keeper's standard input.
 type keeperConfig struct {
 	Dir          string        `json:"dir"`
+	Cgroups      Cgroups       `json:"cgroups,omitempty"`
 	CgroupParent string        `json:"cgroupParent,omitempty"`
 	Build        string        `json:"build,omitempty"`
 	Linger       time.Duration `json:"linger"`
@@ -106,7 +107,7 @@ func newKeeper(ctx context.Context, config *keeperConfig, log *slog.Logger) (k *
 	if err := k.record.sweep(sweep, mark); err != nil {
 		return nil, err
 	}
-	g := findGroups(config.Dir, config.CgroupParent, k.record.add)
+	g := findGroups(config, k.record.add)
 	f := &forker{birth: birth}
 	if g.mode == "none" {
 		f.mark = mark
@@ -189,13 +190,11 @@ func lockDir(dir string) (*os.File, error) {
 
 // run serves until the keeper is to end, and ends all tasks.
 func (k *keeper) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	k.log.Info("keeper runs", "pid", os.Getpid(), "groups", k.holder.groups.mode, "build", k.config.Build)
-	// The reaper blocks in the kernel while there are children and is left
-	// behind with the process; by then there are none.
+	// The reaper blocks in the kernel while there are children, so that nobody
+	// waits for it if some do not end.
 	reaped := make(chan error, 1)
-	go func() { reaped <- k.holder.reap(ctx) }()
+	go func() { reaped <- k.holder.reap() }()
 
 	var group errgroup.Group
 	group.Go(func() error { return k.accept() })
@@ -236,5 +235,8 @@ func (k *keeper) end() error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove groups: %w", err)
 	}
-	return os.Remove(k.record.path)
+	if err := os.Remove(k.record.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

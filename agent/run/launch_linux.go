@@ -69,6 +69,12 @@ func (k *Keeper) connect(ctx context.Context) (*session, error) {
 			continue
 		case err == nil:
 			return s, nil
+		case errors.Is(err, errGone):
+			// It is just ending, or died while it greeted.
+			if serr := sleep(ctx, 20*time.Millisecond); serr != nil {
+				return nil, fmt.Errorf("connect to keeper: %w", err)
+			}
+			continue
 		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED):
 			return nil, fmt.Errorf("connect to keeper: %w", err)
 		}
@@ -116,14 +122,19 @@ func (k *Keeper) dial(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := peerIsUs(c.(*net.UnixConn)); err != nil {
+	conn := c.(*net.UnixConn)
+	if err := peerIsUs(conn); err != nil {
 		c.Close()
 		return nil, err
 	}
 	k.mu.Lock()
 	lease := k.lease
 	k.mu.Unlock()
-	l := newLink(c)
+	l, err := newLink(conn)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
 	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
 	s, err := greet(l, k.options.Node, lease)
 	if !stop() && err == nil {
@@ -141,6 +152,7 @@ func (k *Keeper) dial(ctx context.Context) (*session, error) {
 func (k *Keeper) launch(ctx context.Context) error {
 	config, err := json.Marshal(keeperConfig{
 		Dir:          k.options.Dir,
+		Cgroups:      k.options.Cgroups,
 		CgroupParent: k.options.CgroupParent,
 		Build:        k.options.Build,
 		Linger:       k.options.Linger,
@@ -209,4 +221,13 @@ func (k *Keeper) awaitReady(ctx context.Context, ready *os.File) error {
 		return errors.New(r.Error)
 	}
 	return nil
+}
+
+// writeOnce writes to a socket what it takes without waiting.
+func writeOnce(fd uintptr, b []byte) int {
+	n, err := unix.SendmsgN(int(fd), b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	if err != nil {
+		return 0
+	}
+	return n
 }

@@ -2,7 +2,6 @@ package run
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,28 +122,4 @@ func openOutputs(s *Spec, null int) (files []uintptr, done func(), err error) {
 		}
 	}
 	return []uintptr{uintptr(null), uintptr(out), uintptr(errFile)}, done, nil
-}
-
-// checkSpec refuses what no kernel would take, before anything is opened.
-func checkSpec(s *Spec) error {
-	switch {
-	case s.ID == "" || len(s.ID) > 512:
-		return fmt.Errorf("execution needs an ID of at most 512 bytes")
-	case len(s.Args) == 0 || s.Args[0] == "":
-		return launchFailed("the command line is empty")
-	case !filepath.IsAbs(s.Dir):
-		return launchFailed("working directory %q is not an absolute path", s.Dir)
-	}
-	for _, list := range [][]string{s.Args, s.Env, {s.Dir, s.Stdout, s.Stderr}} {
-		for _, text := range list {
-			if strings.IndexByte(text, 0) >= 0 {
-				return launchFailed("the command line, the environment or a path contains a zero byte")
-			}
-		}
-	}
-	l := s.Limits
-	if l.MemoryBytes < 0 || l.Processes < 0 || l.FileBytes < 0 || l.OpenFiles < 0 {
-		return launchFailed("a limit of the task is negative")
-	}
-	return nil
 }

@@ -73,7 +73,7 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 	case <-e.ended:
 		return *e.result, nil
 	case <-k.done:
-		return Result{}, ErrClosed
+		return Result{}, k.closed()
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,32 @@ func absolute(path, dir string) string {
 		return path
 	}
 	return filepath.Join(dir, path)
+}
+
+// checkSpec refuses what no kernel would take, before anything is opened.
+func checkSpec(s *Spec) error {
+	switch {
+	case s.ID == "" || len(s.ID) > 512:
+		return fmt.Errorf("execution needs an ID of at most 512 bytes")
+	case len(s.Args) == 0 || s.Args[0] == "":
+		return launchFailed("the command line is empty")
+	case s.User != nil && os.Geteuid() != 0 && int(s.User.UID) != os.Geteuid():
+		return launchFailed("the agent runs without root and cannot start a task as user %d", s.User.UID)
+	case !filepath.IsAbs(s.Dir):
+		return launchFailed("working directory %q is not an absolute path", s.Dir)
+	}
+	for _, list := range [][]string{s.Args, s.Env, {s.Dir, s.Stdout, s.Stderr}} {
+		for _, text := range list {
+			if strings.IndexByte(text, 0) >= 0 {
+				return launchFailed("the command line, the environment or a path contains a zero byte")
+			}
+		}
+	}
+	l := s.Limits
+	if l.MemoryBytes < 0 || l.Processes < 0 || l.FileBytes < 0 || l.OpenFiles < 0 {
+		return launchFailed("a limit of the task is negative")
+	}
+	return nil
 }
 
 // startProgram tries the candidates until one starts. Like a shell it passes

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -11,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reap waits for children, one after another, for as long as the keeper lives.
-// It is the only place that does, and it sees the orphans that tasks leave
-// behind as well, because the keeper is their subreaper.
-func (h *holder) reap(ctx context.Context) error {
+// reap waits for children, one after another, until the holder is closed and no
+// task is left. It is the only place that does, and it sees the orphans that
+// tasks leave behind as well, because the keeper is their subreaper.
+func (h *holder) reap() error {
 	for {
 		pid, err := peekChild()
 		switch {
@@ -22,7 +21,7 @@ func (h *holder) reap(ctx context.Context) error {
 		case errors.Is(err, unix.ECHILD):
 			select {
 			case <-h.born:
-			case <-ctx.Done():
+			case <-h.idle:
 				return nil
 			}
 		case err != nil:

@@ -125,7 +125,8 @@ func (h *hub) join(l *link) error {
 		return net.ErrClosed
 	}
 	if h.current != nil {
-		h.current.fail(net.ErrClosed)
+		_ = h.current.send(&message{Error: toWire(ErrSuperseded)})
+		h.current.finish(helloTime)
 	}
 	h.current = l
 	return nil
@@ -191,7 +192,11 @@ func (k *keeper) accept() error {
 
 // serve talks with one agent until it goes.
 func (k *keeper) serve(c *net.UnixConn) {
-	l := newLink(c)
+	l, err := newLink(c)
+	if err != nil {
+		c.Close()
+		return
+	}
 	defer l.close()
 	_ = c.SetReadDeadline(time.Now().Add(helloTime))
 	var m message
@@ -275,6 +280,9 @@ func (k *keeper) handle(l *link, m *message) {
 		_ = l.send(&message{ID: id, Held: held})
 	case m.Shutdown:
 		k.hub.stop(func(err error) { answer(l, id, err) })
+	case m.Bye:
+		// Requests are handled in order: those before are done.
+		answer(l, id, nil)
 	default:
 		answer(l, id, errors.New("request is not known to this keeper"))
 	}

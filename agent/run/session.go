@@ -25,12 +25,12 @@ type session struct {
 // greet says hello on a new link and reads the keeper's welcome.
 func greet(l *link, node NodeLimits, lease int64) (*session, error) {
 	err := l.send(&message{ID: 1, Hello: &hello{Version: protocolVersion, Node: node, Lease: lease}})
-	if err != nil {
-		return nil, err
-	}
 	var m message
-	if err := l.receive(&m); err != nil {
-		return nil, fmt.Errorf("read welcome: %w", err)
+	if err == nil {
+		err = l.receive(&m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errGone, err)
 	}
 	switch {
 	case m.Error != nil:
@@ -61,6 +61,9 @@ func (s *session) read(exited func(*Held)) error {
 		if m.Exited != nil {
 			exited(m.Exited)
 			continue
+		}
+		if m.ID == 0 && m.Error != nil {
+			return m.Error.err()
 		}
 		s.mu.Lock()
 		call := s.calls[m.ID]

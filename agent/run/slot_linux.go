@@ -100,11 +100,6 @@ func (f *forker) start(t *task) (pid int, at time.Time, err error) {
 	if err != nil {
 		return 0, at, err
 	}
-	sys, err := f.attributes(t.spec, s)
-	if err != nil {
-		return 0, at, err
-	}
-	attr := &syscall.ProcAttr{Dir: t.spec.Dir, Env: t.spec.Env, Files: files, Sys: sys}
 	if err := f.birth.hold(f.limits(t)); err != nil {
 		return 0, at, err
 	}
@@ -112,6 +107,7 @@ func (f *forker) start(t *task) (pid int, at time.Time, err error) {
 	if err := s.tracker.enter(); err != nil {
 		return 0, at, fmt.Errorf("enter slot %d: %w", s.number, err)
 	}
+	attr := &syscall.ProcAttr{Dir: t.spec.Dir, Env: t.spec.Env, Files: files, Sys: f.attributes(t.spec, s)}
 	pid, err = startProgram(t.spec, func(file string) (int, error) {
 		at = time.Now()
 		return syscall.ForkExec(file, t.spec.Args, attr)
@@ -142,19 +138,16 @@ func (f *forker) limits(t *task) birthLimits {
 // attributes describe the new process to the system: a session of its own, so
 // that it has no terminal and its group can be killed; death together with the
 // keeper; the task's user with no groups but its own.
-func (f *forker) attributes(s *Spec, slot *slot) (*syscall.SysProcAttr, error) {
+func (f *forker) attributes(s *Spec, slot *slot) *syscall.SysProcAttr {
 	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if fd := slot.tracker.bornInto(); fd >= 0 {
 		sys.UseCgroupFD, sys.CgroupFD = true, fd
 	}
-	self := uint32(os.Geteuid())
-	switch {
-	case self == 0 && s.User == nil:
+	if os.Geteuid() == 0 {
 		sys.Credential = &syscall.Credential{Gid: uint32(os.Getegid())}
-	case self == 0:
-		sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
-	case s.User != nil && s.User.UID != self:
-		return nil, launchFailed("the agent runs without root and cannot start a task as user %d", s.User.UID)
+		if s.User != nil {
+			sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
+		}
 	}
-	return sys, nil
+	return sys
 }

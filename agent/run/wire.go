@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -29,6 +30,9 @@ const (
 // of more than a few megabytes long before.
 const maxFrame = 16 << 20
 
+// maxKept bounds the buffers that are kept for the next message.
+const maxKept = 1 << 20
+
 // A message is one frame between agent and keeper: a length of four bytes,
 // then JSON. ID joins a request and its reply and is 0 for messages that have
 // none. Exactly one of the other fields is set, or none in a bare "done".
@@ -43,6 +47,7 @@ type message struct {
 	Lease    int64        `json:"lease,omitzero"`
 	List     bool         `json:"list,omitzero"`
 	Shutdown bool         `json:"shutdown,omitzero"`
+	Bye      bool         `json:"bye,omitzero"`
 
 	// Replies and events of the keeper.
 	Welcome *welcome   `json:"welcome,omitempty"`
@@ -85,22 +90,30 @@ type link struct {
 	in   *bufio.Reader
 	body []byte
 
-	mu   sync.Mutex // guards out, err
-	out  []byte
-	err  error
+	raw  syscall.RawConn
 	wake chan struct{}
 	done chan struct{}
+
+	mu      sync.Mutex // guards out, writing, err
+	out     []byte
+	writing bool // the writer is at it
+	err     error
 }
 
-func newLink(conn net.Conn) *link {
+func newLink(conn *net.UnixConn) (*link, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
 	l := &link{
 		conn: conn,
 		in:   bufio.NewReaderSize(conn, 32<<10),
+		raw:  raw,
 		wake: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	go l.write()
-	return l
+	return l, nil
 }
 
 // close ends the link and waits for its writer. Messages not yet written are
@@ -126,15 +139,14 @@ func (l *link) fail(err error) {
 	if !errors.Is(err, io.EOF) {
 		l.conn.Close()
 	}
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	signalOne(l.wake)
 }
 
-// send queues a message and never blocks, so that a stopped peer cannot hold
-// up who reports an exit. What queues is bounded by the requests that were
-// read and the executions that are held.
+// send sends a message and never blocks, so that a stopped peer cannot hold up
+// who reports an exit. It writes at once as much as the socket takes, which
+// saves waking another goroutine for each message; the rest is left to the
+// writer. What queues up there is bounded by the requests that were read and
+// the executions that are held.
 func (l *link) send(m *message) error {
 	body, err := json.Marshal(m, encoding())
 	if err != nil {
@@ -144,28 +156,42 @@ func (l *link) send(m *message) error {
 		return fmt.Errorf("message of %d bytes is too long", len(body))
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.err != nil {
-		l.mu.Unlock()
 		return l.err
 	}
+	idle := len(l.out) == 0 && !l.writing
 	l.out = binary.BigEndian.AppendUint32(l.out, uint32(len(body)))
 	l.out = append(l.out, body...)
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if idle {
+		n := l.writeSome(l.out)
+		l.out = l.out[:copy(l.out, l.out[n:])]
+	}
+	if len(l.out) > 0 {
+		signalOne(l.wake)
+	} else if cap(l.out) > maxKept {
+		l.out = nil
 	}
 	return nil
+}
+
+// writeSome writes what can be written without waiting. An error is left to the
+// writer, which meets it again.
+func (l *link) writeSome(b []byte) (n int) {
+	_ = l.raw.Write(func(fd uintptr) bool {
+		n = writeOnce(fd, b)
+		return true
+	})
+	return n
 }
 
 func (l *link) write() {
 	defer close(l.done)
 	defer l.conn.Close()
-	var spare []byte
 	for range l.wake {
 		l.mu.Lock()
 		batch, err := l.out, l.err
-		l.out = spare[:0]
+		l.out, l.writing = nil, true
 		l.mu.Unlock()
 		if len(batch) > 0 {
 			if _, werr := l.conn.Write(batch); werr != nil {
@@ -176,11 +202,12 @@ func (l *link) write() {
 		if err != nil {
 			return
 		}
-		if cap(batch) <= 256<<10 {
-			spare = batch
-		} else {
-			spare = nil
+		l.mu.Lock()
+		l.writing = false
+		if len(l.out) > 0 {
+			signalOne(l.wake)
 		}
+		l.mu.Unlock()
 	}
 }
 
@@ -194,7 +221,7 @@ func (l *link) receive(m *message) error {
 	if n > maxFrame {
 		return fmt.Errorf("message of %d bytes is too long", n)
 	}
-	if cap(l.body) < n || cap(l.body) > 1<<20 {
+	if cap(l.body) < n || cap(l.body) > maxKept {
 		l.body = make([]byte, max(n, 4<<10))
 	}
 	if _, err := io.ReadFull(l.in, l.body[:n]); err != nil {
@@ -212,4 +239,12 @@ func (l *link) broken() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err != nil
+}
+
+// signalOne wakes whoever waits on a channel of size one.
+func signalOne(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
