@@ -100,7 +100,7 @@ const (
 	ReasonUserTerminate     = "UserTerminate"
 	ReasonAllTasksCompleted = "AllTasksCompleted"
 	ReasonTaskFailed        = "TaskFailed"
-	ReasonMaxWallClock      = "MaxWallClockTimeExpiry"
+	ReasonMaxWallClock      = "MaxWallClockTimeExpired"
 )
 
 // Job is a job as the service knows it.

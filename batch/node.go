@@ -32,19 +32,20 @@ var NodeStates = []NodeState{
 }
 
 // nodeMoves are the legal moves. Unknown remembers nothing: a node that comes
-// back reports what it is.
+// back reports what it is. A node in service starts again without a reboot if
+// its agent has lost its folder.
 var nodeMoves = map[NodeState][]NodeState{
 	NodeCreating:        {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable},
 	NodeStarting:        {NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeRebooting, NodeReimaging},
 	NodeWaitingForStart: {NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeRebooting, NodeReimaging},
-	NodeStartTaskFailed: {NodeIdle, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable},
-	NodeIdle:            {NodeRunning, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable, NodePreempted},
-	NodeRunning:         {NodeIdle, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable, NodePreempted},
+	NodeStartTaskFailed: {NodeStarting, NodeWaitingForStart, NodeRunning, NodeOffline, NodeIdle, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable},
+	NodeIdle:            {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeRunning, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable, NodePreempted},
+	NodeRunning:         {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable, NodePreempted},
 	NodeRebooting:       {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeReimaging},
 	NodeReimaging:       {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeLeavingPool, NodeUnknown, NodeUnusable, NodeRebooting},
-	NodeOffline:         {NodeIdle, NodeRunning, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable},
+	NodeOffline:         {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeUnusable},
 	NodeUnknown:         {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnusable},
-	NodeUnusable:        {NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown, NodeIdle},
+	NodeUnusable:        {NodeStarting, NodeWaitingForStart, NodeStartTaskFailed, NodeIdle, NodeRunning, NodeOffline, NodeRebooting, NodeReimaging, NodeLeavingPool, NodeUnknown},
 	NodePreempted:       {NodeLeavingPool, NodeUnknown, NodeStarting},
 	NodeLeavingPool:     nil,
 }

@@ -167,8 +167,11 @@ func ParseDuration(s string) (Duration, error) {
 			return 0, bad
 		}
 		unit, ok := durationUnit(rest[end], inTime)
+		if !ok {
+			return 0, bad
+		}
 		ticks, err := scaleTicks(rest[:end], unit)
-		if !ok || err != nil || total+ticks > math.MaxInt64 {
+		if err != nil || total+ticks > math.MaxInt64 {
 			return 0, bad
 		}
 		total, rest, any = total+ticks, rest[end+1:], true
