@@ -1,8 +1,6 @@
 package store
 
 import (
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -44,11 +42,10 @@ type Blob struct {
 
 // Blob gives a committed blob of a container, or ErrNotFound.
 func (tx *Tx) Blob(container, name string) (Blob, error) {
-	b, err := scanBlob(tx.QueryRow(`
+	return one("get blob", tx.QueryRow(`
 		SELECT name, etag, size, created_at, modified_at, properties, content, blocks, data
 		FROM storage_blobs
-		WHERE container = $1 AND name = $2`, container, name))
-	return b, blobRowError("get blob", err)
+		WHERE container = $1 AND name = $2`, container, name), scanBlob)
 }
 
 // PutBlob makes b the blob of its name, in the place of old if there is one
@@ -152,7 +149,7 @@ func keepFiles(freed []string, b Blob, parts []BlobPart) []string {
 	return rest
 }
 
-func scanBlob(row interface{ Scan(...any) error }) (Blob, error) {
+func scanBlob(row scanner) (Blob, error) {
 	var b Blob
 	var created, modified int64
 	var properties string
@@ -165,42 +162,8 @@ func scanBlob(row interface{ Scan(...any) error }) (Blob, error) {
 	return b, json.Unmarshal([]byte(properties), &b.Properties)
 }
 
-// blobRows reads rows to their end and closes them.
-func blobRows[T any](what string, rows *sql.Rows, scan func() (T, error)) ([]T, error) {
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := scan()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		all = append(all, one)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return all, nil
-}
-
 // blobFiles runs a statement that returns names of files.
 func (tx *Tx) blobFiles(what, query string, args ...any) ([]string, error) {
 	rows, err := tx.Query(query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return blobRows(what, rows, func() (file string, err error) { return file, rows.Scan(&file) })
+	return all(what, rows, err, func(row scanner) (file string, err error) { return file, row.Scan(&file) })
 }
-
-// blobRowError turns the error of a single row into what callers compare with.
-func blobRowError(what string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, sql.ErrNoRows):
-		return ErrNotFound
-	default:
-		return fmt.Errorf("%s: %w", what, err)
-	}
-}
-
-func runes(s string) int { return len([]rune(s)) }

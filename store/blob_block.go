@@ -58,11 +58,8 @@ func (tx *Tx) BlobParts(content string, from, to int64) ([]BlobPart, error) {
 		FROM storage_parts
 		WHERE content = $1 AND start < $2 AND start + size > $3
 		ORDER BY seq`, content, to, from)
-	if err != nil {
-		return nil, fmt.Errorf("list blocks: %w", err)
-	}
-	return blobRows("list blocks", rows, func() (p BlobPart, err error) {
-		return p, rows.Scan(&p.Block, &p.Start, &p.Size, &p.File)
+	return all("list blocks", rows, err, func(row scanner) (p BlobPart, err error) {
+		return p, row.Scan(&p.Block, &p.Start, &p.Size, &p.File)
 	})
 }
 
@@ -93,29 +90,28 @@ func (tx *Tx) BlobBlocks(container, blob string) ([]BlobBlock, error) {
 		FROM storage_blocks
 		WHERE container = $1 AND blob = $2
 		ORDER BY block`, container, blob)
-	if err != nil {
-		return nil, fmt.Errorf("list uncommitted blocks: %w", err)
-	}
-	return blobRows("list uncommitted blocks", rows, func() (b BlobBlock, err error) {
-		return b, rows.Scan(&b.Block, &b.Size, &b.File)
+	return all("list uncommitted blocks", rows, err, func(row scanner) (b BlobBlock, err error) {
+		return b, row.Scan(&b.Block, &b.Size, &b.File)
 	})
 }
 
 // BlobBlockCount says how many uncommitted blocks a blob has. It looks at each.
-func (tx *Tx) BlobBlockCount(container, blob string) (n int, err error) {
-	err = tx.QueryRow(`
+func (tx *Tx) BlobBlockCount(container, blob string) (int, error) {
+	return one("count uncommitted blocks", tx.QueryRow(`
 		SELECT count(*)
 		FROM storage_blocks
-		WHERE container = $1 AND blob = $2`, container, blob).Scan(&n)
-	return n, blobRowError("count uncommitted blocks", err)
+		WHERE container = $1 AND blob = $2`, container, blob), func(row scanner) (n int, err error) {
+		return n, row.Scan(&n)
+	})
 }
 
 // AnyBlobBlock gives the name of an uncommitted block of a blob, or ErrNotFound.
-func (tx *Tx) AnyBlobBlock(container, blob string) (block string, err error) {
-	err = tx.QueryRow(`
+func (tx *Tx) AnyBlobBlock(container, blob string) (string, error) {
+	return one("get an uncommitted block", tx.QueryRow(`
 		SELECT block
 		FROM storage_blocks
 		WHERE container = $1 AND blob = $2
-		LIMIT 1`, container, blob).Scan(&block)
-	return block, blobRowError("get an uncommitted block", err)
+		LIMIT 1`, container, blob), func(row scanner) (block string, err error) {
+		return block, row.Scan(&block)
+	})
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
@@ -41,10 +42,14 @@ func (tx *Tx) PutStorageAccount(a StorageAccount) error {
 
 // StorageAccount gives an account, or ErrNotFound.
 func (tx *Tx) StorageAccount(name string) (StorageAccount, error) {
-	var key1, key2 []byte
-	err := tx.QueryRow(`SELECT key1, key2 FROM storage_accounts WHERE name = $1`, name).
-		Scan(&key1, &key2)
-	return StorageAccount{Name: name, Keys: auth.Keys{key1, key2}}, blobRowError("get storage account", err)
+	return one("get storage account", tx.QueryRow(`
+		SELECT key1, key2
+		FROM storage_accounts
+		WHERE name = $1`, name), func(row scanner) (StorageAccount, error) {
+		var key1, key2 []byte
+		err := row.Scan(&key1, &key2)
+		return StorageAccount{Name: name, Keys: auth.Keys{key1, key2}}, err
+	})
 }
 
 // AddBlobContainer adds a container of which there is none of that name.
@@ -65,11 +70,10 @@ func (tx *Tx) AddBlobContainer(c BlobContainer) error {
 
 // BlobContainer gives a container, or ErrNotFound.
 func (tx *Tx) BlobContainer(account, name string) (BlobContainer, error) {
-	c, err := scanBlobContainer(tx.QueryRow(`
+	return one("get container", tx.QueryRow(`
 		SELECT account, name, id, etag, modified_at, metadata
 		FROM storage_containers
-		WHERE account = $1 AND name = $2`, account, name))
-	return c, blobRowError("get container", err)
+		WHERE account = $1 AND name = $2`, account, name), scanBlobContainer)
 }
 
 // SetBlobContainer writes the metadata, ETag and time of a container that exists.
@@ -111,14 +115,11 @@ func (tx *Tx) BlobContainers(account, prefix, from string, limit int) ([]BlobCon
 		FROM storage_containers
 		WHERE account = $1 AND name >= $2 AND substr(name, 1, $3) = $4
 		ORDER BY name
-		LIMIT $5`, account, max(from, prefix), runes(prefix), prefix, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
-	}
-	return blobRows("list containers", rows, func() (BlobContainer, error) { return scanBlobContainer(rows) })
+		LIMIT $5`, account, max(from, prefix), utf8.RuneCountInString(prefix), prefix, limit)
+	return all("list containers", rows, err, scanBlobContainer)
 }
 
-func scanBlobContainer(row interface{ Scan(...any) error }) (BlobContainer, error) {
+func scanBlobContainer(row scanner) (BlobContainer, error) {
 	var c BlobContainer
 	var modified int64
 	var metadata string

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -111,10 +110,7 @@ func (tx *Tx) blobsFrom(container, from, end string, limit int) ([]Blob, error) 
 		WHERE container = $1 AND name >= $2 `+before+`
 		ORDER BY name
 		LIMIT $3`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list blobs: %w", err)
-	}
-	return blobRows("list blobs", rows, func() (Blob, error) { return scanBlob(rows) })
+	return all("list blobs", rows, err, scanBlob)
 }
 
 // afterPrefix is the least text that sorts after all those that start with the

@@ -66,11 +66,8 @@ func (tx *Tx) ExpireBlobBlocks(before time.Time, limit int) (freed []string, don
 		GROUP BY container, blob
 		HAVING max(created_at) < $1
 		LIMIT $2`, before.UnixMicro(), limit)
-	if err != nil {
-		return nil, false, fmt.Errorf("find stale blocks: %w", err)
-	}
-	stale, err := blobRows("find stale blocks", rows, func() (key [2]string, err error) {
-		return key, rows.Scan(&key[0], &key[1])
+	stale, err := all("find stale blocks", rows, err, func(row scanner) (key [2]string, err error) {
+		return key, row.Scan(&key[0], &key[1])
 	})
 	if err != nil {
 		return nil, false, err
