@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -139,7 +140,7 @@ func (c *call) enter() (release func(), err error) {
 	case c.calls <- struct{}{}:
 		return func() { <-c.calls }, nil
 	case <-ctx.Done():
-		if err := c.context().Err(); err != nil {
+		if err := c.context().Err(); errors.Is(err, context.Canceled) {
 			return nil, err
 		}
 		return nil, busy("Too many requests are being worked on.")
