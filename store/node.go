@@ -32,10 +32,11 @@ type NodeSlots struct {
 
 // nodeBody is what no statement looks at.
 type nodeBody struct {
-	StartTaskInfo *batch.StartTaskInfo `json:"startTaskInfo,omitempty"`
-	Errors        []batch.NodeError    `json:"errors,omitempty"`
-	AgentVersion  string               `json:"agentVersion,omitempty"`
-	AgentTime     *batch.Time          `json:"agentTime,omitempty"`
+	StartTaskInfo  *batch.StartTaskInfo `json:"startTaskInfo,omitempty"`
+	Errors         []batch.NodeError    `json:"errors,omitempty"`
+	AgentVersion   string               `json:"agentVersion,omitempty"`
+	AgentTime      *batch.Time          `json:"agentTime,omitempty"`
+	PendingReimage bool                 `json:"pendingReimage,omitzero"`
 }
 
 // recentTask is a recent task as it is stored: what became of it is in its row.
@@ -44,7 +45,7 @@ type recentTask struct {
 	Task batch.TaskID `json:"t"`
 }
 
-const nodeColumns = `id, account, pool_name, dedicated, state, scheduling, changed, allocated, booted, ip, vm_size,
+const nodeColumns = `id, account, pool_name, dedicated, slots, state, scheduling, changed, allocated, booted, ip, vm_size,
 			bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok, pace, pace_at,
 			revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance, recent, start_task, body`
 
@@ -64,6 +65,27 @@ func (tx *Tx) Nodes(account batch.AccountName, pool batch.PoolID, list List) ([]
 		WHERE account = $1 AND pool = $2`, "id", string(account), batch.Key(pool))
 	rows, err := tx.Query(text, args...)
 	return all("list nodes", rows, err, scanNode)
+}
+
+// NodesByID returns the named nodes, as far as they exist, in any order.
+func (tx *Tx) NodesByID(ids []batch.NodeID) ([]batch.Node, error) {
+	var nodes []batch.Node
+	for from, to := range cut(len(ids)) {
+		args := make([]any, 0, to-from)
+		for _, id := range ids[from:to] {
+			args = append(args, batch.Key(id))
+		}
+		rows, err := tx.Query(`
+			SELECT `+nodeColumns+`
+			FROM node
+			WHERE id IN (`+parameters(1, to-from)+`)`, args...)
+		some, err := all("get nodes", rows, err, scanNode)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, some...)
+	}
+	return nodes, nil
 }
 
 // AllNodes returns the nodes of all pools, ordered by account and pool.
@@ -129,6 +151,34 @@ func (tx *Tx) UpdateNode(n *batch.Node) error {
 		n.TotalTasksRun, n.TotalTasksSucceeded, pace(n), micros(n.PaceTime), n.Revision, n.Settings,
 		n.Boot, n.Image, n.BootDone, string(n.PendingReboot), string(n.Leaving), n.TokenHash, n.Instance,
 		recent, start, body)
+}
+
+// SaveNodes writes what tasks and verbs change of nodes: states, counts and
+// revision, but not what their agents say about themselves. Nodes that are gone
+// are left out.
+func (tx *Tx) SaveNodes(nodes []batch.Node) error {
+	const n, t = "bigint", "text"
+	for from, to := range cut(len(nodes)) {
+		args := make([]any, 0, 14*(to-from))
+		for i := range nodes[from:to] {
+			n := &nodes[from+i]
+			args = append(args, batch.Key(n.ID), string(n.State), string(n.SchedulingState), micros(n.StateTransitionTime),
+				n.TakesTasks(), n.BoundTasks, n.BoundSlots, n.RunningTasks, n.RunningSlots, n.Revision,
+				string(n.PendingReboot), string(n.Leaving), n.Boot, n.Image)
+		}
+		_, err := tx.Exec(`
+			UPDATE node
+			SET state = v.column2, scheduling = v.column3, changed = v.column4, takes = v.column5,
+				bound_tasks = v.column6, bound_slots = v.column7, free = slots - v.column7,
+				running_tasks = v.column8, running_slots = v.column9, revision = v.column10,
+				pending_reboot = v.column11, leaving = v.column12, boot = v.column13, image = v.column14
+			FROM (VALUES `+tuples(1, to-from, t, t, t, n, "boolean", n, n, n, n, n, t, t, n, n)+`) AS v
+			WHERE id = v.column1`, args...)
+		if err != nil {
+			return fmt.Errorf("save nodes: %w", err)
+		}
+	}
+	return nil
 }
 
 // DeleteNode removes a node and what it was still asked to remove; the pool's
@@ -235,7 +285,7 @@ func scanSlots(row scanner) (NodeSlots, error) {
 func pace(n *batch.Node) int64 { return int64(math.Round(n.Pace * 1000)) }
 
 func encodeNode(n *batch.Node) (start, recent, body string, err error) {
-	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, AgentVersion: n.AgentVersion}
+	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage}
 	if !n.AgentTime.IsZero() {
 		at := batch.At(n.AgentTime)
 		rest.AgentTime = &at
@@ -259,7 +309,7 @@ func scanNode(row scanner) (batch.Node, error) {
 	var changed, allocated, booted, paceAt sql.NullInt64
 	var milli int64
 	var recent, start, body []byte
-	err := row.Scan(&n.ID, &n.Account, &n.Pool, &n.Dedicated, &n.State, &n.SchedulingState, &changed, &allocated, &booted,
+	err := row.Scan(&n.ID, &n.Account, &n.Pool, &n.Dedicated, &n.Slots, &n.State, &n.SchedulingState, &changed, &allocated, &booted,
 		&n.IPAddress, &n.VMSize, &n.BoundTasks, &n.BoundSlots, &n.RunningTasks, &n.RunningSlots,
 		&n.TotalTasksRun, &n.TotalTasksSucceeded, &milli, &paceAt, &n.Revision, &n.Settings,
 		&n.Boot, &n.Image, &n.BootDone, &n.PendingReboot, &n.Leaving, &n.TokenHash, &n.Instance, &recent, &start, &body)
@@ -287,6 +337,7 @@ func decodeNode(n *batch.Node, recent, start, body []byte) error {
 		return err
 	}
 	n.StartTaskInfo, n.Errors, n.AgentVersion = rest.StartTaskInfo, rest.Errors, rest.AgentVersion
+	n.PendingReimage = rest.PendingReimage
 	if rest.AgentTime != nil {
 		n.AgentTime = rest.AgentTime.Time
 	}

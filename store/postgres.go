@@ -76,13 +76,17 @@ func openPostgres(ctx context.Context, db *DB, url string) (*pools, error) {
 }
 
 // settings are those of every connection, unless the URL says otherwise. A
-// server that stalls within a transaction loses the writers' lock; statements
-// are too brief for the just-in-time compiler.
+// server that stalls within a transaction loses the writers' lock. Statements
+// are too brief for the just-in-time compiler. Tasks leave their partial indexes
+// all the time, and of the ways to read one only the plain index scan marks what
+// is dead, so that the next scan need not pass over it.
 func (p *postgres) settings() {
 	for name, value := range map[string]string{
 		"application_name":                    "batchyard",
 		"idle_in_transaction_session_timeout": "60s",
 		"jit":                                 "off",
+		"enable_bitmapscan":                   "off",
+		"random_page_cost":                    "1.1",
 	} {
 		if _, ok := p.config.RuntimeParams[name]; !ok {
 			p.config.RuntimeParams[name] = value

@@ -9,7 +9,8 @@ type ReadyTask struct {
 	TaskRef
 	Sequence int64
 	Slots    int
-	Affinity string // the key of the node near which it likes to run, or empty
+	Affinity string       // the key of the node near which it likes to run, or empty
+	Was      batch.NodeID // where it ran before, or empty
 }
 
 // Binding gives a task to a node.
@@ -28,7 +29,7 @@ type Bound struct {
 // ReadyTasks returns tasks of a job that wait for a node, the oldest first.
 func (tx *Tx) ReadyTasks(account batch.AccountName, job batch.JobID, limit int) ([]ReadyTask, error) {
 	rows, err := tx.Query(`
-		SELECT id, name, seq, slots, affinity
+		SELECT id, name, seq, slots, affinity, node
 		FROM task
 		WHERE account = $1 AND job = $2 AND state = 'active' AND NOT bound
 		ORDER BY seq
@@ -36,15 +37,16 @@ func (tx *Tx) ReadyTasks(account batch.AccountName, job batch.JobID, limit int) 
 	return all("list ready tasks", rows, err, func(row scanner) (ReadyTask, error) {
 		t := ReadyTask{TaskRef: TaskRef{Job: job}}
 		var key, own string
-		err := row.Scan(&key, &own, &t.Sequence, &t.Slots, &t.Affinity)
+		err := row.Scan(&key, &own, &t.Sequence, &t.Slots, &t.Affinity, &t.Was)
 		t.Task = named[batch.TaskID](key, own)
 		return t, err
 	})
 }
 
 // BindTasks gives tasks of an account to nodes, as a new attempt of each, and
-// returns those that were still waiting for a node. They stay active until the
-// node reports that they have begun, so neither stamp nor times change.
+// returns those that were still waiting for a node, of jobs that still run tasks
+// and with nodes that still take some. They stay active until the node reports
+// that they have begun, so neither stamp nor times change.
 func (tx *Tx) BindTasks(account batch.AccountName, bindings []Binding) ([]Bound, error) {
 	var bound []Bound
 	for from, to := range cut(len(bindings)) {
@@ -61,7 +63,8 @@ func (tx *Tx) BindTasks(account batch.AccountName, bindings []Binding) ([]Bound,
 			SET node = v.column3, bound = TRUE, attempt = attempt + 1, release = '',
 				pool_name = job.pool_name
 			FROM (VALUES `+tuples(2, to-from, "text", "text", "text")+`) AS v
-			JOIN job ON job.account = $1 AND job.id = v.column1
+			JOIN job ON job.account = $1 AND job.id = v.column1 AND job.state = 'active'
+			JOIN node ON node.id = v.column3 AND node.takes
 			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2
 				AND task.state = 'active' AND NOT task.bound
 			RETURNING task.job, task.id, task.name, task.node, task.slots`, args...)

@@ -16,7 +16,7 @@ type Removal struct {
 }
 
 // AddRemovals asks nodes to remove directories. What a node is asked already
-// stays as it is.
+// stays as it is; a node that is gone has nothing left to remove.
 func (tx *Tx) AddRemovals(removals []Removal) error {
 	for from, to := range cut(len(removals)) {
 		args := make([]any, 0, 4*(to-from))
@@ -25,7 +25,10 @@ func (tx *Tx) AddRemovals(removals []Removal) error {
 		}
 		_, err := tx.Exec(`
 			INSERT INTO removal (node, id, job, task)
-			VALUES `+tuples(1, to-from, "text", "bigint", "text", "text")+`
+			SELECT v.column1, v.column2, v.column3, v.column4
+			FROM (VALUES `+tuples(1, to-from, "text", "bigint", "text", "text")+`) AS v
+			JOIN node ON node.id = v.column1
+			WHERE TRUE
 			ON CONFLICT DO NOTHING`, args...)
 		if err != nil {
 			return fmt.Errorf("add removals: %w", err)

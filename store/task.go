@@ -20,9 +20,9 @@ type TaskRef struct {
 // changes the state, and cheap, since no JSON is decoded.
 
 // taskColumns is the short form. It needs the job's name beside it.
-const taskColumns = `task.account, task.job, task.id, task.name, seq, slots, max_retries, retention, task.stamp, task.created,
-			task.state, task.changed, task.prev_state, task.prev_changed, task.pool_name, node, task.bound, attempt, release,
-			start_at, end_at, exit_code, failure, retry_count, retried_at, requeue_count, requeued_at, result, task.expires`
+const taskColumns = `task.account, task.job, task.id, task.name, task.seq, task.slots, task.max_retries, task.retention, task.stamp, task.created,
+			task.state, task.changed, task.prev_state, task.prev_changed, task.pool_name, task.node, task.bound, task.attempt, task.release,
+			task.start_at, task.end_at, task.exit_code, task.failure, task.retry_count, task.retried_at, task.requeue_count, task.requeued_at, task.result, task.expires`
 
 // jobName is the job's name where all tasks are of one job, $1 and $2.
 const jobName = `(SELECT job.name FROM job WHERE job.account = $1 AND job.id = $2)`
@@ -83,12 +83,18 @@ func (tx *Tx) BoundTasks(node batch.NodeID) ([]batch.Task, error) {
 	return all("list bound tasks", rows, err, scanShort)
 }
 
-// BoundTasksOfJob returns tasks of a job that nodes hold, in the short form.
+// BoundTasksOfJob returns tasks of a job that nodes hold, in the short form. It
+// goes through the nodes of the job's pool, of which there are fewer than there
+// may be tasks.
 func (tx *Tx) BoundTasksOfJob(account batch.AccountName, job batch.JobID, limit int) ([]batch.Task, error) {
 	rows, err := tx.Query(`
-		SELECT `+taskColumns+`, `+jobName+`
-		FROM task
-		WHERE account = $1 AND job = $2 AND state IN ('active', 'preparing', 'running') AND bound
+		SELECT `+taskColumns+`, job.name
+		FROM job
+		CROSS JOIN node
+		CROSS JOIN task
+		WHERE job.account = $1 AND job.id = $2
+			AND node.account = job.account AND node.pool = job.pool AND node.bound_tasks > 0
+			AND task.node = node.id AND task.bound AND task.account = job.account AND task.job = job.id
 		LIMIT $3`, string(account), batch.Key(job), limit)
 	return all("list bound tasks of job", rows, err, scanShort)
 }

@@ -216,8 +216,12 @@ func (g *group) transact(more func() *update) (err error) {
 	defer cancel()
 	g.open, g.kept, g.saved = false, 0, false
 	defer func() {
-		if err != nil {
-			g.rollback()
+		if err == nil {
+			return
+		}
+		g.rollback()
+		if w.session != nil && w.db.dialect.lost(err) {
+			w.session = discard(w.session)
 		}
 	}()
 	start := time.Now()
@@ -277,6 +281,7 @@ func (g *group) protect(ctx context.Context) error {
 		}
 		s = g.writer.session
 		if err := s.exec(ctx, g.writer.db.dialect.beginUpdate...); err != nil {
+			g.writer.session = discard(s) // it may have begun and then not got the lock
 			return fmt.Errorf("begin: %w", err)
 		}
 		g.open = true

@@ -167,7 +167,9 @@ CREATE TABLE task (
 );
 CREATE INDEX task_ready ON task (account, job, seq) WHERE state = 'active' AND NOT bound;
 CREATE INDEX task_bound ON task (node) WHERE bound;
-CREATE INDEX task_state ON task (account, job, state, id);
+-- state comes first: behind account and job, PostgreSQL would take this index for
+-- look-ups by id.
+CREATE INDEX task_state ON task (state, account, job, id);
 CREATE INDEX task_expires ON task (expires) WHERE expires > 0;
 
 -- Directories that a node is asked to remove; task is empty for a whole job.

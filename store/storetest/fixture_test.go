@@ -95,7 +95,7 @@ func newNode(pool *batch.Pool, n int) batch.Node {
 	return batch.Node{
 		ID: batch.NodeID(fmt.Sprintf("tvmps_%03d_d", n)), Account: pool.Account, Pool: pool.ID,
 		State: batch.NodeIdle, SchedulingState: batch.SchedulingEnabled, StateTransitionTime: noon, AllocationTime: noon,
-		VMSize: pool.VMSize, Dedicated: n%2 == 0, StartTask: pool.StartTask,
+		VMSize: pool.VMSize, Dedicated: n%2 == 0, Slots: pool.TaskSlotsPerNode, StartTask: pool.StartTask,
 	}
 }
 

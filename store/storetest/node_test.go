@@ -1,7 +1,9 @@
 package storetest_test
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,13 +29,34 @@ func TestNodes(t *testing.T) {
 			n.Errors = []batch.NodeError{{Code: "c", Message: "m"}}
 			n.Recent = []batch.RecentTask{{Job: "Job", Task: "One"}, {Job: "Job", Task: "Two"}}
 			n.Revision, n.Settings, n.Boot, n.Image, n.BootDone = 5, 6, 3, 1, 2
-			n.PendingReboot, n.Leaving = batch.RebootRequeue, batch.DeallocateTerminate
+			n.PendingReboot, n.PendingReimage, n.Leaving = batch.RebootRequeue, true, batch.DeallocateTerminate
 			n.TokenHash, n.Instance = []byte{1, 2}, "i"
 			update(t, db, func(tx *store.Tx) error { return tx.UpdateNode(&n) })
 			diff(t, n, view(t, db, get))
 			all := view(t, db, (*store.Tx).AllNodes)
 			diff(t, []batch.Node{n, y.nodes[1]}, all)
 			diff(t, all, view(t, db, func(tx *store.Tx) ([]batch.Node, error) { return tx.Nodes("acct", "POOL", store.List{}) }))
+		})
+
+		t.Run("several are saved and found at once", func(t *testing.T) {
+			two := y.nodes[1]
+			two.State, two.SchedulingState, two.StateTransitionTime = batch.NodeRunning, batch.SchedulingEnabled, noon.Add(time.Hour)
+			two.BoundTasks, two.BoundSlots, two.RunningTasks, two.RunningSlots, two.Revision = 3, 4, 1, 2, 9
+			two.PendingReboot, two.Leaving, two.Boot, two.Image = batch.RebootTerminate, batch.DeallocateRequeue, 5, 6
+			kept := n
+			n.Boot = 4
+			unsaved := n
+			unsaved.AgentVersion = "said by the agent only"
+			gone := two
+			gone.ID = "gone"
+			update(t, db, func(tx *store.Tx) error { return tx.SaveNodes([]batch.Node{unsaved, two, gone}) })
+			got := view(t, db, func(tx *store.Tx) ([]batch.Node, error) {
+				return tx.NodesByID([]batch.NodeID{"TVMPS_002_D", n.ID, "gone"})
+			})
+			slices.SortFunc(got, func(a, b batch.Node) int { return cmp.Compare(a.ID, b.ID) })
+			diff(t, []batch.Node{n, two}, got)
+			update(t, db, func(tx *store.Tx) error { return tx.SaveNodes([]batch.Node{kept, y.nodes[1]}) })
+			n = kept
 		})
 
 		t.Run("raised revision is announced", func(t *testing.T) {
@@ -145,16 +168,21 @@ func TestCountNodes(t *testing.T) {
 func TestRemovals(t *testing.T) {
 	t.Parallel()
 	storetest.EachOpen(t, func(t *testing.T, db *store.DB) {
+		y := newYard(t, db, 0)
+		one, two := y.nodes[0].ID, y.nodes[1].ID
 		add := func(removals ...store.Removal) {
 			t.Helper()
 			update(t, db, func(tx *store.Tx) error { return tx.AddRemovals(removals) })
 		}
-		get := func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("Node") }
+		get := func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("TVMPS_001_d") }
 		at := time.Now().UnixMicro()
-		add(store.Removal{Node: "node", ID: at, Job: "Job", Task: "Task"}, store.Removal{Node: "node", ID: at + 1, Job: "Job"}, store.Removal{Node: "else", ID: at, Job: "Job"})
-		add(store.Removal{Node: "node", ID: at + 2, Job: "Job"})
+		add(store.Removal{Node: one, ID: at, Job: "Job", Task: "Task"}, store.Removal{Node: one, ID: at + 1, Job: "Job"}, store.Removal{Node: two, ID: at, Job: "Job"}, store.Removal{Node: "gone", ID: at, Job: "Job"})
+		add(store.Removal{Node: one, ID: at + 2, Job: "Job"})
 		diff(t, []batch.Removal{{ID: at, Job: "Job", Task: "Task"}, {ID: at + 1, Job: "Job"}}, view(t, db, get))
-		update(t, db, func(tx *store.Tx) error { return tx.DropRemovals("node", []int64{at, at + 7}) })
+		update(t, db, func(tx *store.Tx) error { return tx.DropRemovals(one, []int64{at, at + 7}) })
 		diff(t, []batch.Removal{{ID: at + 1, Job: "Job"}}, view(t, db, get))
+		if left := view(t, db, func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("gone") }); len(left) > 0 {
+			t.Errorf("a node that is gone is asked to remove %v", left)
+		}
 	})
 }

@@ -44,7 +44,11 @@ func bind(t *testing.T, db *store.DB, y *yard, node batch.NodeID, which ...int) 
 		}
 		bindings = append(bindings, store.Binding{TaskRef: store.TaskRef{Job: "JOB", Task: y.tasks[i].ID}, Node: node})
 	}
-	got := changed(t, db, func(tx *store.Tx) ([]store.Bound, error) { return tx.BindTasks("acct", bindings) })
+	got := changed(t, db, func(tx *store.Tx) ([]store.Bound, error) {
+		bound, err := tx.BindTasks("acct", bindings)
+		load := store.NodeLoad{Node: node, Tasks: len(bound), Slots: len(bound)}
+		return bound, errors.Join(err, tx.BindNodes("acct", []store.NodeLoad{load}))
+	})
 	if len(got) != len(which) {
 		t.Fatalf("%d of %d were bound", len(got), len(which))
 	}
@@ -145,6 +149,26 @@ func TestRunsOfTasks(t *testing.T) {
 			if err := y.tasks[5].Bind(two); err != nil {
 				t.Fatal(err)
 			}
+		})
+
+		t.Run("only to nodes that take tasks, and of jobs that run", func(t *testing.T) {
+			try := func(job batch.JobState, node batch.NodeState) int {
+				t.Helper()
+				j, n := y.job, y.nodes[1]
+				j.State, n.State = job, node
+				return len(changed(t, db, func(tx *store.Tx) ([]store.Bound, error) {
+					if err := errors.Join(tx.UpdateJob(&j), tx.UpdateNode(&n)); err != nil {
+						return nil, err
+					}
+					return tx.BindTasks("acct", []store.Binding{{TaskRef: store.TaskRef{Job: "job", Task: "task-0011"}, Node: two}})
+				}))
+			}
+			got := []int{try(batch.JobDisabling, batch.NodeIdle), try(batch.JobActive, batch.NodeOffline), try(batch.JobActive, batch.NodeRunning)}
+			diff(t, []int{0, 0, 1}, got)
+			update(t, db, func(tx *store.Tx) error { return tx.UpdateTask(&y.tasks[11]) })
+			n := y.nodes[1]
+			n.BoundTasks = 2
+			update(t, db, func(tx *store.Tx) error { return tx.UpdateNode(&n) })
 		})
 
 		t.Run("window is the oldest that wait", func(t *testing.T) {
