@@ -197,7 +197,7 @@ func (s *Server) putBlockList(c *call) error {
 	if err != nil {
 		return err
 	}
-	change, err := newChange(c, false)
+	edit, err := newEdit(c, false)
 	if err != nil {
 		return err
 	}
@@ -207,8 +207,8 @@ func (s *Server) putBlockList(c *call) error {
 	}
 	b := store.Blob{Name: c.at.blob, ETag: newETag(), Properties: properties}
 	content := newContent()
-	err = s.change(c.r.Context(), change, func(tx *store.Tx) ([]string, error) {
-		parts, err := findParts(tx, change, list)
+	err = s.commit(c.r.Context(), edit, func(tx *store.Tx) ([]string, error) {
+		parts, err := findParts(tx, edit, list)
 		if err != nil {
 			return nil, err
 		}
@@ -218,10 +218,10 @@ func (s *Server) putBlockList(c *call) error {
 			b.Size, b.Content = last.Start+last.Size, content
 		}
 		b.Created, b.Modified = tx.Now(), tx.Now()
-		if change.old.Name != "" {
-			b.Created = change.old.Created
+		if edit.old.Name != "" {
+			b.Created = edit.old.Created
 		}
-		return tx.PutBlob(change.container, change.old, b, parts)
+		return tx.PutBlob(edit.container, edit.old, b, parts)
 	})
 	if err != nil {
 		return err
@@ -254,14 +254,14 @@ func (s *Server) receiveBlockList(c *call) ([]listed, *checksums, error) {
 }
 
 // findParts looks the blocks of a list up.
-func findParts(tx *store.Tx, change *change, list []listed) ([]store.BlobPart, error) {
-	uncommitted, err := tx.BlobBlocks(change.container, change.at.blob)
+func findParts(tx *store.Tx, edit *edit, list []listed) ([]store.BlobPart, error) {
+	uncommitted, err := tx.BlobBlocks(edit.container, edit.at.blob)
 	if err != nil {
 		return nil, err
 	}
 	var committed []store.BlobPart
-	if change.old.Blocks > 0 {
-		if committed, err = tx.BlobParts(change.old.Content, 0, change.old.Size); err != nil {
+	if edit.old.Blocks > 0 {
+		if committed, err = tx.BlobParts(edit.old.Content, 0, edit.old.Size); err != nil {
 			return nil, err
 		}
 	}

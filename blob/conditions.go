@@ -51,10 +51,6 @@ func etags(value string) []string {
 	return tags
 }
 
-func (c conditions) any() bool {
-	return c.match != nil || c.noneMatch != nil || !c.modified.IsZero() || !c.unmodified.IsZero()
-}
-
 // checkRead holds the conditions of a read against what is there. That the
 // client has it already is answered with 304.
 func (c conditions) checkRead(etag string, modified time.Time) error {

@@ -43,11 +43,11 @@ func (s *Server) copyBlob(c *call) error {
 	if err != nil {
 		return err
 	}
-	change, err := newChange(c, false)
+	edit, err := newEdit(c, false)
 	if err != nil {
 		return err
 	}
-	if err := s.db.View(c.r.Context(), func(tx *store.Tx) error { return change.look(tx) }); err != nil {
+	if err := s.db.View(c.r.Context(), func(tx *store.Tx) error { return edit.look(tx) }); err != nil {
 		return err
 	}
 	from, err := s.open(c.r.Context(), source, func(b store.Blob) (int64, int64, error) {
@@ -69,7 +69,7 @@ func (s *Server) copyBlob(c *call) error {
 		properties.Metadata = metadata
 	}
 	properties.Copy = &store.BlobCopy{ID: uuid.NewString(), Source: address, Completed: c.now.UTC()}
-	b, err := s.putContent(c, change, u, properties)
+	b, err := s.putContent(c, edit, u, properties)
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (d *Disk) syncFolder(folder string) error {
 	if err != nil {
 		return fmt.Errorf("open content folder: %w", err)
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(syncNames(f), f.Close()); err != nil {
 		return fmt.Errorf("sync content folder: %w", err)
 	}
 	return nil

@@ -211,6 +211,7 @@ func (c *call) writeFault(f *fault) {
 	if f.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "10")
 	}
+	c.allowWrite(0)
 	if c.r.Method == http.MethodHead || f.status == http.StatusNotModified {
 		c.w.WriteHeader(f.status)
 		return

@@ -153,7 +153,7 @@ func (s *Server) getBlob(c *call) error {
 	c.grant.shape(h)
 	if head {
 		h.Set("Content-Length", strconv.FormatInt(r.blob.Size, 10))
-		h.Set("Content-Md5", r.blob.Properties.ContentMD5)
+		setIf(h, "Content-Md5", r.blob.Properties.ContentMD5)
 		c.w.WriteHeader(http.StatusOK)
 		return nil
 	}
@@ -266,17 +266,17 @@ func (s *Server) setBlobProperties(c *call) error {
 }
 
 func (s *Server) setBlob(c *call, set func(*store.BlobProperties)) error {
-	change, err := newChange(c, true)
+	edit, err := newEdit(c, true)
 	if err != nil {
 		return err
 	}
 	var b store.Blob
 	etag := newETag()
-	err = s.change(c.r.Context(), change, func(tx *store.Tx) ([]string, error) {
-		b = change.old
+	err = s.commit(c.r.Context(), edit, func(tx *store.Tx) ([]string, error) {
+		b = edit.old
 		set(&b.Properties)
 		b.ETag, b.Modified = etag, tx.Now()
-		return nil, tx.SetBlob(change.container, b)
+		return nil, tx.SetBlob(edit.container, b)
 	})
 	if err != nil {
 		return err
@@ -289,12 +289,12 @@ func (s *Server) deleteBlob(c *call) error {
 	if value := c.r.Header.Get("X-Ms-Delete-Snapshots"); value != "" && !strings.EqualFold(value, "include") {
 		return refuse(featureNotSupported, "There are no snapshots here that could be deleted alone.")
 	}
-	change, err := newChange(c, true)
+	edit, err := newEdit(c, true)
 	if err != nil {
 		return err
 	}
-	err = s.change(c.r.Context(), change, func(tx *store.Tx) ([]string, error) {
-		return tx.DeleteBlob(change.container, change.old)
+	err = s.commit(c.r.Context(), edit, func(tx *store.Tx) ([]string, error) {
+		return tx.DeleteBlob(edit.container, edit.old)
 	})
 	if err != nil {
 		return err

@@ -308,6 +308,71 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
+func TestNamesInDocuments(t *testing.T) {
+	t.Parallel()
+	e := start(t)
+	e.container(t, "names")
+	e.put(t, "/names/"+url.PathEscape(`a&"b"<c>`), "")
+	e.put(t, "/names/"+url.PathEscape("line\rfeed\x02"), "")
+	a := e.do(t, request{method: "GET", path: "/names?restype=container&comp=list"})
+	for _, want := range []string{
+		"<Name>a&amp;&quot;b&quot;&lt;c&gt;</Name>", // parsers of clients know no other entities
+		`<Name Encoded="true">line%0Dfeed%02</Name>`,
+	} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("no %s in %s", want, a.body)
+		}
+	}
+}
+
+func TestCopySource(t *testing.T) {
+	t.Parallel()
+	e := start(t)
+	e.container(t, "inputs")
+	e.put(t, "/inputs/blob", "text")
+	port := e.url[strings.LastIndex(e.url, ":"):]
+	lent, err := auth.SignServiceSAS(auth.SAS{Permissions: "r", Expiry: time.Now().Add(time.Hour)},
+		auth.Target{Account: blob.DevAccount, Container: "inputs"}, e.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	into, err := auth.SignServiceSAS(auth.SAS{Permissions: "c", Expiry: time.Now().Add(time.Hour)},
+		auth.Target{Account: blob.DevAccount, Container: "inputs"}, e.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		source, sas string
+		status      int
+	}{
+		"by the same address":                 {e.url + "/inputs/blob", "", 202},
+		"by another name of the loopback":     {"http://localhost" + port + "/inputs/blob", "", 202},
+		"by the account in the host":          {"http://" + blob.DevAccount + ".blob.localhost" + strings.TrimSuffix(port, "/"+blob.DevAccount) + "/inputs/blob", "", 202},
+		"by the public name of the account":   {"https://" + blob.DevAccount + ".blob.core.windows.net/inputs/blob", "", 202},
+		"with a signature on either side":     {e.url + "/inputs/blob?" + lent, into, 202},
+		"with a signature for the copy alone": {e.url + "/inputs/blob", into, 403},
+		"with a signature for something else": {e.url + "/inputs/blob?" + into, "", 403},
+		"of a blob that is not there":         {e.url + "/inputs/none", "", 404},
+		"by another port":                     {"http://127.0.0.1:9/" + blob.DevAccount + "/inputs/blob", "", 400},
+		"of a container":                      {e.url + "/inputs", "", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			copied := "/inputs/" + url.PathEscape(name)
+			a := e.do(t, request{method: "PUT", path: copied, sas: tc.sas, header: map[string]string{"X-Ms-Copy-Source": tc.source}})
+			if a.status != tc.status {
+				t.Fatalf("%d %s, want %d", a.status, a.body, tc.status)
+			}
+			if a.status == 202 && e.get(t, copied) != "text" {
+				t.Error("the copy differs")
+			}
+			if a.status == 202 && strings.Contains(e.do(t, request{method: "HEAD", path: copied}).header.Get("X-Ms-Copy-Source"), "sig=") {
+				t.Error("the signature of the source is kept")
+			}
+		})
+	}
+}
+
 // TestLengths speaks HTTP by hand, because clients would not send this.
 func TestLengths(t *testing.T) {
 	t.Parallel()

@@ -136,13 +136,13 @@ func (s *Server) putBlob(c *call) error {
 	if err != nil {
 		return err
 	}
-	change, err := newChange(c, false)
+	edit, err := newEdit(c, false)
 	if err != nil {
 		return err
 	}
 	if c.r.ContentLength > maxInline {
 		// Before the client has sent much that would be refused.
-		if err := s.db.View(c.r.Context(), func(tx *store.Tx) error { return change.look(tx) }); err != nil {
+		if err := s.db.View(c.r.Context(), func(tx *store.Tx) error { return edit.look(tx) }); err != nil {
 			return err
 		}
 	}
@@ -156,7 +156,7 @@ func (s *Server) putBlob(c *call) error {
 			with("UserSpecifiedMd5", sum).with("ServerCalculatedMd5", u.sums.md5())
 	}
 	properties.ContentMD5 = u.sums.md5()
-	b, err := s.putContent(c, change, u, properties)
+	b, err := s.putContent(c, edit, u, properties)
 	if err != nil {
 		return err
 	}
@@ -165,13 +165,13 @@ func (s *Server) putBlob(c *call) error {
 }
 
 // putContent makes an upload the content of the blob that a request names.
-func (s *Server) putContent(c *call, change *change, u *upload, properties store.BlobProperties) (store.Blob, error) {
+func (s *Server) putContent(c *call, edit *edit, u *upload, properties store.BlobProperties) (store.Blob, error) {
 	b := store.Blob{
 		Name: c.at.blob, ETag: newETag(), Size: u.size, Properties: properties, Content: u.file, Data: u.data,
 	}
-	err := s.change(c.r.Context(), change, func(tx *store.Tx) ([]string, error) {
+	err := s.commit(c.r.Context(), edit, func(tx *store.Tx) ([]string, error) {
 		b.Created, b.Modified = tx.Now(), tx.Now()
-		return tx.PutBlob(change.container, change.old, b, nil)
+		return tx.PutBlob(edit.container, edit.old, b, nil)
 	})
 	if err != nil {
 		s.abandon(c.r.Context(), u, err)
@@ -180,9 +180,9 @@ func (s *Server) putContent(c *call, change *change, u *upload, properties store
 	return b, nil
 }
 
-// change is a write to the blob that a request names: it must be allowed and
+// edit is a write to the blob that a request names: it must be allowed and
 // the conditions must hold when it is made.
-type change struct {
+type edit struct {
 	at         place
 	conditions conditions
 	existing   bool // there must be a blob
@@ -192,52 +192,52 @@ type change struct {
 	old       store.Blob // set by look: what is there; without a name if nothing is
 }
 
-// newChange prepares a write: to a blob that exists or, if existing is not set,
+// newEdit prepares one: to a blob that exists or, if existing is not set,
 // one that makes a blob, for which permission to create is enough while there
 // is none.
-func newChange(c *call, existing bool) (*change, error) {
+func newEdit(c *call, existing bool) (*edit, error) {
 	conditions, err := readConditions(c.r.Header, "")
 	if err != nil {
 		return nil, err
 	}
 	overwrite := existing || c.grant.allow(c.at.level(), "w") == nil
-	return &change{at: c.at, conditions: conditions, existing: existing, overwrite: overwrite}, nil
+	return &edit{at: c.at, conditions: conditions, existing: existing, overwrite: overwrite}, nil
 }
 
 // look finds the container and what is there of the blob, and checks that it
 // may be replaced.
-func (ch *change) look(tx *store.Tx) error {
-	container, err := tx.BlobContainer(ch.at.account, ch.at.container)
+func (ed *edit) look(tx *store.Tx) error {
+	container, err := tx.BlobContainer(ed.at.account, ed.at.container)
 	if err != nil {
 		return notFound(err, containerNotFound)
 	}
-	ch.container = container.ID
-	ch.old, err = tx.Blob(container.ID, ch.at.blob)
+	ed.container = container.ID
+	ed.old, err = tx.Blob(container.ID, ed.at.blob)
 	if errors.Is(err, store.ErrNotFound) {
-		ch.old = store.Blob{}
-		if ch.existing {
+		ed.old = store.Blob{}
+		if ed.existing {
 			return notFound(err, blobNotFound)
 		}
-		return ch.conditions.checkWrite("", tx.Now())
+		return ed.conditions.checkWrite("", tx.Now())
 	}
 	if err != nil {
 		return err
 	}
-	if err := ch.conditions.checkWrite(ch.old.ETag, ch.old.Modified); err != nil {
+	if err := ed.conditions.checkWrite(ed.old.ETag, ed.old.Modified); err != nil {
 		return err
 	}
-	if !ch.overwrite {
+	if !ed.overwrite {
 		return refuse(unauthorizedBlobOverwrite, "This request is not authorized to perform blob overwrites.")
 	}
 	return nil
 }
 
-// change runs a write in a transaction of its own and removes the files that it
+// commit runs a write in a transaction of its own and removes the files that it
 // has freed, once it is committed.
-func (s *Server) change(ctx context.Context, ch *change, write func(*store.Tx) ([]string, error)) error {
+func (s *Server) commit(ctx context.Context, ed *edit, write func(*store.Tx) ([]string, error)) error {
 	var freed []string
 	err := s.db.Update(ctx, func(tx *store.Tx) (err error) {
-		if err = ch.look(tx); err == nil {
+		if err = ed.look(tx); err == nil {
 			freed, err = write(tx)
 		}
 		return err

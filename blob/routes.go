@@ -11,7 +11,7 @@ import (
 // operation is one thing that the endpoint does.
 type operation struct {
 	name    string
-	method  string // GET answers HEAD too, unless the list is all there is to it
+	method  string // GET stands for HEAD too
 	level   auth.Level
 	restype string
 	comp    string

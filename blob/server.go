@@ -7,6 +7,7 @@ import (
 	"hash/crc64"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -47,8 +48,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// Server is the storage endpoint, an http.Handler for all of its paths. Sweep
-// is to be called when it starts and then every hour or so.
+// Server is the storage endpoint, an http.Handler for all of its paths. Run
+// keeps its house; without it nothing is lost, but garbage stays.
 type Server struct {
 	db       *store.DB
 	bytes    Bytes
@@ -100,14 +101,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{w: &answer{ResponseWriter: w}, r: r, id: uuid.NewString(), now: s.now()}
 	name, start := "unknown", time.Now()
 	defer func() {
-		status := c.w.status
-		if trouble := recover(); trouble != nil {
-			if trouble != http.ErrAbortHandler {
-				s.log.Error("request panicked", "request", c.id, "panic", trouble, "stack", string(debug.Stack()))
-			}
-			defer panic(http.ErrAbortHandler) // the answer cannot be finished
+		broken := s.recovered(c, recover())
+		s.metrics.answered(name, c.w.status, c.w.sent, time.Since(start))
+		if broken {
+			panic(http.ErrAbortHandler)
 		}
-		s.metrics.answered(name, status, c.w.sent, time.Since(start))
 	}()
 	c.begin()
 	operation, err := s.route(c)
@@ -120,8 +118,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// begin writes the headers that every answer has, and gives the client a time
-// within which it must have taken an answer without content.
+// recovered deals with what recover gave and says whether the answer cannot be
+// finished.
+func (s *Server) recovered(c *call, trouble any) (broken bool) {
+	if trouble == nil {
+		return false
+	}
+	if err, ok := trouble.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+		s.log.Error("request panicked", "request", c.id, "panic", trouble, "stack", string(debug.Stack()))
+		if c.w.status == 0 {
+			c.writeFault(asFault(errors.New("panic")))
+			return false
+		}
+	}
+	return true
+}
+
+// begin writes the headers that every answer has.
 func (c *call) begin() {
 	h := c.w.Header()
 	h.Set("Server", "Batchyard-Blob/1.0")
@@ -136,7 +149,7 @@ func (c *call) begin() {
 			h.Set("X-Ms-Client-Request-Id", id)
 		}
 	}
-	c.allowWrite(0)
+	c.allowWrite(c.r.ContentLength) // the last request of the connection may have left less
 }
 
 // isVersion reports whether s is a version of the protocol, which is a date.
@@ -180,7 +193,8 @@ func (s *Server) route(c *call) (operation, error) {
 func (s *Server) fail(c *call, operation string, err error) {
 	f := asFault(err)
 	if f.code == internalError || f.code == serverBusy {
-		if c.r.Context().Err() == nil {
+		gone := c.r.Context().Err() != nil || errors.As(err, new(*net.OpError))
+		if !gone {
 			s.log.Error("storage request failed", "request", c.id, "operation", operation,
 				"account", c.at.account, "container", c.at.container, "blob", c.at.blob, "error", err)
 		}
@@ -209,7 +223,7 @@ func (c *call) allowWrite(bytes int64) {
 }
 
 func allowance(bytes int64) time.Duration {
-	return patience + time.Duration(bytes/slowest)*time.Second
+	return patience + time.Duration(max(bytes, 0)/slowest)*time.Second
 }
 
 // answer is a ResponseWriter that knows what went through it.
@@ -281,9 +295,8 @@ func notFound(err error, c code) error {
 
 // reply answers without a body.
 func (c *call) reply(status int) error {
-	if status != http.StatusNoContent {
-		c.w.Header().Set("Content-Length", "0")
-	}
+	c.w.Header().Set("Content-Length", "0")
+	c.allowWrite(0)
 	c.w.WriteHeader(status)
 	return nil
 }

@@ -26,6 +26,23 @@ const (
 	lookStep = 1000
 )
 
+// Run sweeps at once and then every hour, until ctx is done. A sweep that fails
+// is logged: the next one finds the same again.
+func (s *Server) Run(ctx context.Context) error {
+	ticker := time.NewTicker(time.Hour)
+	defer ticker.Stop()
+	for {
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("sweep of storage failed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
 // Sweep removes what belongs to no blob: blobs of deleted containers,
 // uncommitted blocks that were given up, and files that no row speaks of,
 // because the server was stopped between a file and its row or between a row
