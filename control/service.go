@@ -7,6 +7,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // DefaultLease is how long an agent may keep tasks running without an answer.
@@ -27,6 +28,8 @@ type Options struct {
 	// AllowHosts are hosts, as host:port, that fetches for tasks may reach
 	// although they are loopback or link-local addresses.
 	AllowHosts []string
+	// Metrics is where counters are registered; nowhere if nil.
+	Metrics prometheus.Registerer
 }
 
 // Service has the verbs. Its methods may be called from many goroutines.
@@ -41,6 +44,7 @@ type Service struct {
 	accounts accounts
 	contacts contacts
 	files    files
+	metrics  *metrics
 	sequence atomic.Int64
 }
 
@@ -61,6 +65,7 @@ func New(o Options) *Service {
 	return &Service{
 		db: o.DB, log: o.Log, now: o.Now, lease: o.Lease,
 		accountURL: o.AccountURL, allowHosts: o.AllowHosts,
+		metrics: newMetrics(o.Metrics),
 	}
 }
 

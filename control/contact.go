@@ -1,0 +1,126 @@
+package control
+
+import (
+	"sync"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// contacts knows when each node was heard last, and the call of each that
+// waits. It is memory of this process: after a start every node counts as heard
+// at the start, so a restart costs a lost node at most one more lease.
+type contacts struct {
+	mu    sync.Mutex
+	nodes map[batch.NodeID]*contact // guarded by mu
+}
+
+type contact struct {
+	at   time.Time
+	call *call // nil while no call waits
+}
+
+// call is a Sync that waits for something to tell.
+type call struct {
+	superseded chan struct{} // closed when a newer call of the node waits
+	files      chan struct{} // receives when somebody asks for a file
+}
+
+func (c *contacts) of(node batch.NodeID) *contact {
+	if c.nodes == nil {
+		c.nodes = make(map[batch.NodeID]*contact)
+	}
+	entry := c.nodes[node]
+	if entry == nil {
+		entry = &contact{}
+		c.nodes[node] = entry
+	}
+	return entry
+}
+
+// hear notes that a node was in contact.
+func (c *contacts) hear(node batch.NodeID, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.of(node)
+	if at.After(entry.at) {
+		entry.at = at
+	}
+}
+
+// expect counts a node as heard at a time unless it was heard already.
+func (c *contacts) expect(node batch.NodeID, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.of(node); entry.at.IsZero() {
+		entry.at = at
+	}
+}
+
+// last is when a node was heard; the zero time if never.
+func (c *contacts) last(node batch.NodeID) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil {
+		return entry.at
+	}
+	return time.Time{}
+}
+
+// forget drops a node that is no more, or given up.
+func (c *contacts) forget(node batch.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.nodes, node)
+}
+
+// silent returns the nodes not heard since a time, and when the next one was
+// heard, the zero time if there is none.
+func (c *contacts) silent(since time.Time) (nodes []batch.NodeID, next time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, entry := range c.nodes {
+		switch {
+		case entry.at.IsZero():
+		case !entry.at.After(since):
+			nodes = append(nodes, id)
+		case next.IsZero() || entry.at.Before(next):
+			next = entry.at
+		}
+	}
+	return nodes, next
+}
+
+// wait registers a waiting call and sends an older one of the node home.
+func (c *contacts) wait(node batch.NodeID) *call {
+	mine := &call{superseded: make(chan struct{}), files: make(chan struct{}, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.of(node)
+	if entry.call != nil {
+		close(entry.call.superseded)
+	}
+	entry.call = mine
+	return mine
+}
+
+// done ends the wait of a call.
+func (c *contacts) done(node batch.NodeID, mine *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil && entry.call == mine {
+		entry.call = nil
+	}
+}
+
+// wake tells the waiting call of a node that somebody asks for a file.
+func (c *contacts) wake(node batch.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil && entry.call != nil {
+		select {
+		case entry.call.files <- struct{}{}:
+		default:
+		}
+	}
+}

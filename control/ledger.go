@@ -1,0 +1,304 @@
+package control
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/store"
+)
+
+// ledger collects what one transaction does to tasks of an account and writes
+// it down at the end: the tasks in one statement, the nodes that held them in
+// another, the counts of their jobs in a third. Then it lets happen what
+// follows, such as the completion of a job whose last task this was.
+//
+// Every change of a task's state or binding goes through it. It has no memory
+// beyond its transaction.
+type ledger struct {
+	service *Service
+	tx      *store.Tx
+	account batch.AccountName
+
+	runs   []batch.Task     // changed, to be saved
+	index  map[int64]int    // where in runs a task is, by its sequence
+	failed []store.TaskRef  // completed as failures: exit conditions may act
+	jobs   []store.JobDelta // few, so searched one by one
+	loads  map[batch.NodeID]*load
+	held   map[batch.NodeID]*batch.Node
+}
+
+// load is what changes about the tasks that a node holds.
+type load struct {
+	bound, boundSlots, running, runningSlots int
+	// orders is set when the node has to do something else than before.
+	orders bool
+}
+
+func (s *Service) ledger(tx *store.Tx, account batch.AccountName) *ledger {
+	return &ledger{
+		service: s, tx: tx, account: account,
+		index: make(map[int64]int), loads: make(map[batch.NodeID]*load), held: make(map[batch.NodeID]*batch.Node),
+	}
+}
+
+// hold hands over a node that the caller has read. The ledger changes it
+// instead of reading it again, and leaves saving it to the caller.
+func (l *ledger) hold(n *batch.Node) { l.held[n.ID] = n }
+
+// change runs a verb of a task and books the difference. A verb that fails
+// must have changed nothing.
+func (l *ledger) change(t *batch.Task, verb func() error) error {
+	l.count(t, -1)
+	err := verb()
+	l.count(t, +1)
+	if err != nil {
+		return err
+	}
+	l.save(t)
+	return nil
+}
+
+// release asks the node of a bound task to give it back. Asking for more than
+// before is a change, asking for less is not.
+func (l *ledger) release(t *batch.Task, how batch.Release) {
+	if !t.Bound || t.Release == how || t.Release == batch.ReleaseAlways {
+		return
+	}
+	t.Release = how
+	l.touch(t.Node)
+	l.save(t)
+}
+
+// save notes the task to be written, once however often it changes.
+func (l *ledger) save(t *batch.Task) {
+	if i, ok := l.index[t.Sequence]; ok {
+		l.runs[i] = *t
+	} else {
+		l.index[t.Sequence] = len(l.runs)
+		l.runs = append(l.runs, *t)
+	}
+	if t.State == batch.TaskCompleted && t.ExecutionInfo.Result == batch.ResultFailure {
+		l.failed = append(l.failed, store.TaskRef{Job: t.Job, Task: t.ID})
+	}
+}
+
+// count books a task as it is, once more (+1) or no longer (-1).
+func (l *ledger) count(t *batch.Task, sign int) {
+	d := l.job(t.Job)
+	n, slots := int64(sign), int64(sign*t.RequiredSlots)
+	running := false
+	switch c := &d.Counts; {
+	case t.State == batch.TaskCompleted && t.ExecutionInfo.Result == batch.ResultSuccess:
+		c.Succeeded, c.SucceededSlots = c.Succeeded+n, c.SucceededSlots+slots
+	case t.State == batch.TaskCompleted:
+		c.Failed, c.FailedSlots = c.Failed+n, c.FailedSlots+slots
+	case t.State == batch.TaskActive:
+		c.Active, c.ActiveSlots = c.Active+n, c.ActiveSlots+slots
+	default:
+		c.Running, c.RunningSlots = c.Running+n, c.RunningSlots+slots
+		running = true
+	}
+	if !t.Bound {
+		return
+	}
+	d.Bound += n
+	load := l.load(t.Node)
+	load.bound, load.boundSlots = load.bound+sign, load.boundSlots+int(slots)
+	if running {
+		load.running, load.runningSlots = load.running+sign, load.runningSlots+int(slots)
+	}
+}
+
+func (l *ledger) job(id batch.JobID) *store.JobDelta {
+	key := batch.Key(id)
+	for i := range l.jobs {
+		if batch.Key(l.jobs[i].Job) == key {
+			return &l.jobs[i]
+		}
+	}
+	l.jobs = append(l.jobs, store.JobDelta{Job: id})
+	return &l.jobs[len(l.jobs)-1]
+}
+
+// touch books that the orders of a node change although it holds what it held.
+func (l *ledger) touch(node batch.NodeID) { l.load(node).orders = true }
+
+// load finds the entry of a node.
+func (l *ledger) load(node batch.NodeID) *load {
+	entry := l.loads[node]
+	if entry == nil {
+		entry = &load{}
+		l.loads[node] = entry
+	}
+	return entry
+}
+
+// close writes everything down. The ledger is empty afterwards.
+func (l *ledger) close() error {
+	if len(l.runs) > 0 {
+		if err := l.tx.SaveRuns(l.runs); err != nil {
+			return err
+		}
+	}
+	if err := l.closeNodes(); err != nil {
+		return err
+	}
+	err := l.closeJobs()
+	l.runs, l.failed, l.jobs = nil, nil, nil
+	clear(l.loads)
+	clear(l.index)
+	return err
+}
+
+// closeNodes changes the nodes that hold or held the tasks, and wakes them.
+func (l *ledger) closeNodes() error {
+	var others []batch.NodeID
+	for _, id := range slices.Sorted(maps.Keys(l.loads)) {
+		if n := l.held[id]; n != nil {
+			l.carry(n)
+		} else {
+			others = append(others, id)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	nodes, err := l.tx.NodesByID(others)
+	if err != nil {
+		return err
+	}
+	for i := range nodes {
+		n := &nodes[i]
+		l.carry(n)
+		if booted, err := l.proceed(n); err != nil || !booted {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := l.tx.UpdateNode(n); err != nil {
+			return err
+		}
+	}
+	return l.tx.SaveNodes(nodes)
+}
+
+// carry applies a node's entry to it, and tells the node if it has to do
+// something else now. That it began what it was told to is nothing new to it.
+func (l *ledger) carry(n *batch.Node) {
+	d := l.loads[n.ID]
+	n.BoundTasks, n.BoundSlots = n.BoundTasks+d.bound, n.BoundSlots+d.boundSlots
+	n.RunningTasks, n.RunningSlots = n.RunningTasks+d.running, n.RunningSlots+d.runningSlots
+	if n.InContact() {
+		n.Move(n.Settled(), l.tx.Now())
+	}
+	if d.orders || d.bound != 0 {
+		n.Revision++
+		l.tx.Changed(store.NodeTopic(n.ID))
+	}
+	if d.bound < 0 {
+		l.tx.Changed(ReadyTopic(n.Account, n.Pool))
+	}
+}
+
+// proceed begins the boot that a node has put off until it holds no task, and
+// tells whether it did.
+func (l *ledger) proceed(n *batch.Node) (bool, error) {
+	if n.PendingReboot == "" || n.BoundTasks > 0 {
+		return false, nil
+	}
+	p, err := l.tx.Pool(n.Account, n.Pool)
+	if err != nil {
+		return false, err
+	}
+	n.Reboot(&p, n.PendingReimage, l.service.take(1, l.tx.Now()), l.tx.Now())
+	return true, nil
+}
+
+// closeJobs adds up the jobs' counts and lets follow what follows.
+func (l *ledger) closeJobs() error {
+	l.jobs = slices.DeleteFunc(l.jobs, func(d store.JobDelta) bool { return d == store.JobDelta{Job: d.Job} })
+	if len(l.jobs) == 0 {
+		return nil
+	}
+	standings, err := l.tx.AddJobCounts(l.account, l.jobs)
+	if err != nil {
+		return err
+	}
+	for _, standing := range standings {
+		if standing.State == batch.JobActive && standing.Active+standing.Running > standing.Bound {
+			l.tx.Changed(ReadyTopic(l.account, standing.Pool))
+		}
+		if err := l.settle(standing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle reads and writes the job only if its standing says that it may move.
+func (l *ledger) settle(standing store.JobStanding) error {
+	failed := l.failedOf(standing)
+	idle := standing.Active+standing.Running == 0 && standing.OnAll == batch.AllTasksTerminateJob
+	if !idle && len(failed) == 0 && standing.State != batch.JobDisabling && standing.State != batch.JobTerminating {
+		return nil
+	}
+	job, err := l.tx.Job(l.account, standing.Job)
+	if err != nil {
+		return err
+	}
+	acted, err := l.act(&job, failed)
+	if err != nil {
+		return err
+	}
+	if settled := job.Settle(l.tx.Now()); acted || settled {
+		return l.tx.UpdateJob(&job)
+	}
+	return nil
+}
+
+// failedOf are the failed tasks whose exit conditions may act on their job.
+func (l *ledger) failedOf(standing store.JobStanding) []store.TaskRef {
+	if standing.OnFailure != batch.TaskFailurePerform {
+		return nil
+	}
+	var refs []store.TaskRef
+	for _, ref := range l.failed {
+		if batch.Key(ref.Job) == batch.Key(standing.Job) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+// act lets the exit conditions of failed tasks act on their job. A job that
+// ends already is left alone.
+func (l *ledger) act(job *batch.Job, failed []store.TaskRef) (bool, error) {
+	if len(failed) == 0 {
+		return false, nil
+	}
+	tasks, err := l.tx.TasksByRef(l.account, failed)
+	if err != nil {
+		return false, err
+	}
+	var refused *batch.Error
+	before := job.State
+	for i := range tasks {
+		switch tasks[i].JobAction() {
+		case batch.JobActionTerminate:
+			err = job.BeginTerminate(batch.ReasonTaskFailed, l.tx.Now())
+		case batch.JobActionDisable:
+			err = job.BeginDisable(batch.DisableTasksRequeue, l.tx.Now())
+		}
+		if err != nil && !errors.As(err, &refused) {
+			return false, err
+		}
+	}
+	if job.State == before {
+		return false, nil
+	}
+	l.tx.Changed(TopicEndings)
+	return true, nil
+}

@@ -1,0 +1,236 @@
+package control
+
+import (
+	"math"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// hearing is one report, held against what is known of the node and its tasks.
+// To apply it changes values only; save writes them.
+type hearing struct {
+	*ledger
+	node   batch.Node
+	bound  []batch.Task // short form; those no longer bound drop out in apply
+	report *batch.NodeReport
+
+	changed          bool // something of the node itself
+	tookTasks        bool // before the report
+	succeeded, ended int  // results that were accepted
+	left             bool
+}
+
+// news tells whether there is anything to write.
+func (h *hearing) news() bool {
+	return h.changed || h.left || len(h.runs) > 0 || len(h.report.Removed) > 0
+}
+
+// apply takes what the report says.
+func (h *hearing) apply() error {
+	h.tookTasks = h.node.TakesTasks()
+	if err := h.applyTasks(); err != nil {
+		return err
+	}
+	h.applyBoot()
+	h.applyAgent()
+	h.left = h.report.Left && h.leaves()
+	// A node that was given up is in contact again.
+	probe := h.node
+	h.changed = probe.Move(probe.Settled(), h.tx.Now()) || h.changed
+	return nil
+}
+
+// applyTasks passes over reports of attempts that the node no longer has: the
+// orders do not name them, so the node will forget them.
+func (h *hearing) applyTasks() error {
+	if len(h.report.Tasks) == 0 {
+		return nil
+	}
+	index := make(map[taskKey]*batch.Task, len(h.bound))
+	for i := range h.bound {
+		index[keyOf(h.bound[i].Job, h.bound[i].ID)] = &h.bound[i]
+	}
+	for i := range h.report.Tasks {
+		r := &h.report.Tasks[i]
+		t := index[keyOf(r.Job, r.Task)]
+		if t == nil || !t.Bound || t.Attempt != r.Attempt {
+			continue
+		}
+		if err := h.applyTask(t, r); err != nil {
+			return err
+		}
+	}
+	h.bound = slices.DeleteFunc(h.bound, func(t batch.Task) bool { return !t.Bound })
+	h.pace()
+	return nil
+}
+
+func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
+	now := h.tx.Now()
+	start := now
+	if r.Start != nil {
+		start = r.Start.Time
+	}
+	switch {
+	case r.Phase == batch.PhaseRunning && t.State == batch.TaskActive:
+		h.noteRecent(t)
+		return h.change(t, func() error { return t.Start(start, now) })
+	case r.Phase == batch.PhaseReleased:
+		return h.change(t, func() error { return t.Requeue(now) })
+	case r.Phase == batch.PhaseEnded && r.Outcome == nil:
+		return batch.InvalidValue("tasks.outcome", r.Task, "A task that has ended has an outcome")
+	case r.Phase == batch.PhaseEnded:
+		outcome := bounded(*r.Outcome)
+		h.ended++
+		h.node.TotalTasksRun++
+		if outcome.Failure == nil {
+			h.succeeded++
+			h.node.TotalTasksSucceeded++
+		}
+		h.noteRecent(t)
+		return h.change(t, func() error { return t.Finish(start, outcome, now) })
+	}
+	return nil
+}
+
+// Bounds of what a node may say about a failure.
+const (
+	maxFailureText    = 4096
+	maxFailureDetails = 20
+)
+
+// bounded cuts texts of a node to a reasonable length.
+func bounded(o batch.Outcome) batch.Outcome {
+	if o.Failure == nil {
+		return o
+	}
+	failure := *o.Failure
+	failure.Message = failure.Message[:min(len(failure.Message), maxFailureText)]
+	failure.Details = slices.Clone(failure.Details[:min(len(failure.Details), maxFailureDetails)])
+	for i, d := range failure.Details {
+		failure.Details[i].Value = d.Value[:min(len(d.Value), maxFailureText)]
+	}
+	o.Failure = &failure
+	return o
+}
+
+// noteRecent puts the task first in the node's list of recent ones.
+func (h *hearing) noteRecent(t *batch.Task) {
+	recent := []batch.RecentTask{{Job: t.Job, Task: t.ID}}
+	for _, r := range h.node.Recent {
+		if keyOf(r.Job, r.Task) != keyOf(t.Job, t.ID) && len(recent) < batch.MaxRecentTasks {
+			recent = append(recent, r)
+		}
+	}
+	h.node.Recent = recent
+}
+
+// pace keeps how many tasks a second the node completes, as a mean over about
+// the last second.
+func (h *hearing) pace() {
+	if h.ended == 0 {
+		return
+	}
+	n, now := &h.node, h.tx.Now()
+	n.Pace, n.PaceTime = Pace(n.Pace, n.PaceTime, now)+float64(h.ended), now
+}
+
+// Pace is what is left at a later time of a node's pace. It halves in about
+// 0.7 seconds, so that a node that has come to a long task soon has none.
+func Pace(pace float64, at, now time.Time) float64 {
+	return pace * math.Exp(-max(0, now.Sub(at).Seconds()))
+}
+
+// applyBoot takes how far the node is with its boot. The first report of an
+// agent says nothing of boots yet.
+func (h *hearing) applyBoot() {
+	n, r := &h.node, h.report
+	if r.Revision == 0 {
+		return
+	}
+	switch done := min(r.Boot, n.Boot); {
+	case done > n.BootDone:
+		n.BootDone, n.LastBootTime, h.changed = done, h.tx.Now(), true
+	case done < n.BootDone && r.Booting: // the agent has lost its folder
+		n.BootDone, h.changed = done, true
+	}
+	if current := r.Booting || r.Boot >= n.Boot; current && !reflect.DeepEqual(r.StartTask, n.StartTaskInfo) {
+		n.StartTaskInfo, h.changed = r.StartTask, true
+	}
+}
+
+// applyAgent takes what the agent says about itself.
+func (h *hearing) applyAgent() {
+	n, r := &h.node, h.report
+	if n.Instance != r.Instance {
+		n.Instance, h.changed = r.Instance, true
+	}
+	if a := r.Agent; a != nil && (n.AgentVersion != a.Version || n.IPAddress != a.IPAddress) {
+		n.AgentVersion, n.IPAddress = clip(a.Version), clip(a.IPAddress)
+		n.AgentTime, h.changed = h.tx.Now(), true
+	}
+}
+
+// clip bounds a word that an agent says about itself.
+func clip(word string) string { return word[:min(len(word), 128)] }
+
+// leaves tells whether the node is asked to leave now, rather than when its
+// tasks are done.
+func (h *hearing) leaves() bool {
+	return h.node.Leaving != "" && (drainOf(h.node.Leaving) != drainWait || h.node.BoundTasks == 0)
+}
+
+// save writes what apply changed, and what follows from it.
+func (h *hearing) save() error {
+	n := &h.node
+	if h.left {
+		return h.saveLeft()
+	}
+	if len(h.report.Removed) > 0 {
+		if err := h.tx.DropRemovals(n.ID, h.report.Removed); err != nil {
+			return err
+		}
+	}
+	if !h.changed && len(h.runs) == 0 {
+		return nil
+	}
+	created := n.State == batch.NodeCreating
+	h.hold(n)
+	if err := h.close(); err != nil {
+		return err
+	}
+	if _, err := h.proceed(n); err != nil {
+		return err
+	}
+	n.Move(n.Settled(), h.tx.Now())
+	if n.TakesTasks() && !h.tookTasks {
+		h.tx.Changed(ReadyTopic(n.Account, n.Pool))
+	}
+	if created {
+		h.tx.Changed(TopicResize) // its pool may have what it waited for
+	}
+	return h.tx.UpdateNode(n)
+}
+
+// saveLeft takes the node out of its pool, after the results that came along.
+// It says that it holds nothing, so what is still bound to it is queued again.
+func (h *hearing) saveLeft() error {
+	p, err := h.tx.Pool(h.node.Account, h.node.Pool)
+	if err != nil {
+		return err
+	}
+	h.hold(&h.node)
+	if err := h.close(); err != nil {
+		return err
+	}
+	if err := h.drop(&p, &h.node); err != nil {
+		return err
+	}
+	if err := h.close(); err != nil {
+		return err
+	}
+	return h.tx.UpdatePool(&p)
+}

@@ -1,0 +1,126 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/store"
+)
+
+// answer is the node's orders, or nil if it has them already and the call can
+// be held.
+func (h *hearing) answer(must bool) (*batch.NodeOrders, error) {
+	n, r, s := &h.node, h.report, h.service
+	if h.left {
+		return &batch.NodeOrders{Revision: n.Revision + 1, Lease: batch.DurationOf(s.lease), Boot: n.Boot, Image: n.Image, Leave: true}, nil
+	}
+	if must || r.NoWait || r.Revision != n.Revision || r.Settings != n.Settings || s.files.fresh(n.ID, s.now()) {
+		return h.orders()
+	}
+	return nil, nil
+}
+
+// orders is the whole of what the node should be doing.
+func (h *hearing) orders() (*batch.NodeOrders, error) {
+	n := &h.node
+	o := &batch.NodeOrders{
+		Revision: n.Revision, Lease: batch.DurationOf(h.service.lease),
+		Boot: n.Boot, Image: n.Image, Leave: h.leaves(),
+	}
+	var err error
+	if h.report.Settings != n.Settings {
+		if o.Settings, err = h.settings(); err != nil {
+			return nil, err
+		}
+	}
+	if o.Tasks, err = h.taskOrders(); err != nil {
+		return nil, err
+	}
+	if o.Removals, err = h.tx.Removals(n.ID); err != nil {
+		return nil, err
+	}
+	o.Files = h.service.files.tell(n.ID, h.service.now())
+	return o, nil
+}
+
+func (h *hearing) settings() (*batch.NodeSettings, error) {
+	n := &h.node
+	p, err := h.tx.Pool(n.Account, n.Pool)
+	if err != nil {
+		return nil, err
+	}
+	size, err := batch.SizeOf(n.VMSize)
+	if err != nil {
+		return nil, err
+	}
+	return &batch.NodeSettings{
+		Version: n.Settings, Account: n.Account, AccountURL: h.service.accountURL(n.Account), Pool: p.ID, Node: n.ID,
+		Dedicated: n.Dedicated, TaskSlots: p.TaskSlotsPerNode, Size: size, StartTask: n.StartTask,
+		UserAccounts: p.UserAccounts, AllowHosts: h.service.allowHosts,
+	}, nil
+}
+
+// taskOrders names every attempt the node should hold, the oldest task first.
+// How to run it comes with those that the report does not name.
+func (h *hearing) taskOrders() ([]batch.TaskOrder, error) {
+	if len(h.bound) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(h.bound, func(a, b batch.Task) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	type attempt struct {
+		taskKey
+		number int
+	}
+	named := make(map[attempt]bool, len(h.report.Tasks))
+	for i := range h.report.Tasks {
+		r := &h.report.Tasks[i]
+		named[attempt{keyOf(r.Job, r.Task), r.Attempt}] = true
+	}
+	orders := make([]batch.TaskOrder, len(h.bound))
+	var unnamed []store.TaskRef
+	for i := range h.bound {
+		t := &h.bound[i]
+		orders[i] = batch.TaskOrder{
+			Job: t.Job, Task: t.ID, Attempt: t.Attempt, Release: t.Release, Started: t.State == batch.TaskRunning,
+		}
+		if !named[attempt{keyOf(t.Job, t.ID), t.Attempt}] {
+			unnamed = append(unnamed, store.TaskRef{Job: t.Job, Task: t.ID})
+		}
+	}
+	runs, err := h.taskRuns(unnamed)
+	if err != nil {
+		return nil, err
+	}
+	for i := range orders {
+		orders[i].Run = runs[keyOf(orders[i].Job, orders[i].Task)]
+	}
+	return orders, nil
+}
+
+// taskRuns reads how to run tasks, with their jobs' common settings.
+func (h *hearing) taskRuns(refs []store.TaskRef) (map[taskKey]*batch.TaskRun, error) {
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	tasks, err := h.tx.TasksByRef(h.account, refs)
+	if err != nil {
+		return nil, err
+	}
+	jobs := make(map[string]*batch.JobSpecification)
+	runs := make(map[taskKey]*batch.TaskRun, len(tasks))
+	for i := range tasks {
+		t := &tasks[i]
+		spec := jobs[batch.Key(t.Job)]
+		if spec == nil {
+			job, err := h.tx.Job(h.account, t.Job)
+			if err != nil {
+				return nil, err
+			}
+			spec = &job.JobSpecification
+			jobs[batch.Key(t.Job)] = spec
+		}
+		runs[keyOf(t.Job, t.ID)] = t.Run(spec)
+	}
+	return runs, nil
+}
