@@ -56,10 +56,10 @@ func (a *agent) run(ctx context.Context) error {
 	report := batch.NodeReport{Instance: "one", Agent: &batch.AgentInfo{Version: "1", IPAddress: "127.0.0.1"}}
 	for {
 		orders, err := a.edge.verbs.Sync(ctx, a.node, a.token, report)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // the test is over, which ends the call
+		case err != nil:
 			return fmt.Errorf("sync: %w", err)
 		}
 		report.Revision, report.Boot = orders.Revision, orders.Boot

@@ -1,10 +1,11 @@
 package api
 
 import (
+	"strconv"
+
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/odata"
-	"strconv"
 )
 
 // imageAnswer is an image that a pool may name.

@@ -133,7 +133,7 @@ func copySelected(e *jsontext.Encoder, d *jsontext.Decoder, s odata.Selection) e
 				return err
 			}
 			name := t.String()
-			kept := false
+			var kept bool
 			if sub, kept = s.Keep(name); !kept && name != "odata.metadata" {
 				if err := d.SkipValue(); err != nil {
 					return err
