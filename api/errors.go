@@ -60,6 +60,7 @@ var statuses = map[batch.Code]int{
 
 	batch.CodeUnsupportedVerb: http.StatusMethodNotAllowed,
 
+	batch.CodeAccountExists:            http.StatusConflict,
 	batch.CodePoolExists:               http.StatusConflict,
 	batch.CodePoolBeingDeleted:         http.StatusConflict,
 	batch.CodePoolBeingResized:         http.StatusConflict,
@@ -134,7 +135,7 @@ func (c *call) fail(err error) {
 		c.stopped = true
 		return
 	}
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) && c.context().Err() != nil {
 		err = context.Cause(c.context()) // the time for the first byte is over
 	}
 	e, status := shown(err)
@@ -150,7 +151,7 @@ func (c *call) fail(err error) {
 
 // gone tells whether the caller went away, so that there is nobody to answer.
 func (c *call) gone(err error) bool {
-	return errors.Is(err, context.Canceled) && !errors.Is(context.Cause(c.context()), context.DeadlineExceeded)
+	return errors.Is(err, context.Canceled) && errors.Is(context.Cause(c.context()), context.Canceled)
 }
 
 // failPanic logs a bug with the place it came from and answers like any

@@ -82,6 +82,17 @@ func TestPools(t *testing.T) {
 		}
 	})
 
+	t.Run("secrets of users are shown to nobody", func(t *testing.T) {
+		t.Parallel()
+		e := newEdge(t)
+		e.must(t, 201, "POST", "/pools", newest, strings.Replace(linuxPool, `"id":"p"`, `"id":"p","userAccounts":[{"name":"ann",`+
+			`"password":"hush1","linuxUserConfiguration":{"uid":1000,"gid":1000,"sshPrivateKey":"hush2"}}]`, 1))
+		a := e.must(t, 200, "GET", "/pools/p", newest, "")
+		if strings.Contains(a.body, "hush") || !strings.Contains(a.body, `"uid":1000`) {
+			t.Errorf("the pool shows %s", a.body)
+		}
+	})
+
 	t.Run("nodes are counted by state, in the states that a version knows", func(t *testing.T) {
 		t.Parallel()
 		e := newEdge(t)

@@ -197,20 +197,23 @@ func (c *call) url(of string) string { return c.base + "/" + of }
 // end gives back what the call holds, answers after a panic, and tells how it
 // went.
 func (c *call) end() {
+	defer c.observe()
+	if c.body != nil {
+		defer putBuffer(c.body)
+	}
 	if p := recover(); p != nil {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
 		}
 		c.failPanic(p)
 	}
-	if c.body != nil {
-		putBuffer(c.body)
-	}
-	operation := "unknown"
+}
+
+func (c *call) observe() {
+	operation, status := "unknown", c.status
 	if c.route != nil {
 		operation = c.route.method + " " + c.route.pattern
 	}
-	status := c.status
 	if c.stopped {
 		status = statusGone
 	}
