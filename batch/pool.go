@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -357,6 +358,7 @@ func normalizeUserAccounts(accounts []UserAccount) error {
 		}
 		names[Key(a.Name)] = true
 		a.Password = ""
+		a.LinuxUserConfiguration = without(a.LinuxUserConfiguration, "sshPrivateKey")
 		if err := word(at+".elevationLevel", &a.ElevationLevel, ElevationNonAdmin, ElevationAdmin); err != nil {
 			return err
 		}
@@ -613,4 +615,18 @@ func setIf[T any](to *T, from *T) {
 	if from != nil {
 		*to = *from
 	}
+}
+
+// without drops a member of an opaque object. Secrets are kept for nobody.
+func without(o Opaque, member string) Opaque {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(o, &members); err != nil || members[member] == nil {
+		return o
+	}
+	delete(members, member)
+	text, err := json.Marshal(members)
+	if err != nil {
+		return nil
+	}
+	return text
 }
