@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 )
 
 // The log is checkpointed each time it has grown by this many pages, which
@@ -58,12 +59,12 @@ func (c *checkpointer) run(ctx context.Context) {
 	}
 }
 
-func (c *checkpointer) checkpoint(ctx context.Context) error {
+func (c *checkpointer) checkpoint(ctx context.Context) (err error) {
 	s, err := sqliteSession(ctx, c.pool)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer func() { err = errors.Join(err, s.close()) }()
 	if _, _, err := checkpoint(ctx, s, "PASSIVE"); err != nil {
 		return err
 	}

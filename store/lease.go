@@ -54,9 +54,9 @@ func (l *Lease) Run(ctx context.Context, fn func(ctx context.Context) error) err
 		return fn(ctx)
 	}
 	for {
-		sent, err := l.acquire(ctx)
-		if err != nil {
-			return nil // only ctx ends the wait
+		sent, held := l.acquire(ctx)
+		if !held {
+			return nil
 		}
 		again, err := l.hold(ctx, sent, fn)
 		if !again {
@@ -86,31 +86,31 @@ func (l *Lease) Guard(tx *Tx) error {
 }
 
 // acquire waits until the lease is ours and returns the time just before the
-// winning update was sent. Its error is that of ctx.
-func (l *Lease) acquire(ctx context.Context) (time.Time, error) {
+// winning update was sent. It is not ours when ctx is done.
+func (l *Lease) acquire(ctx context.Context) (sent time.Time, held bool) {
 	watch := l.db.Watch(l.topic())
 	defer watch.Close()
 	var seen term
 	var since time.Time // when seen was first seen
 	for {
-		sent := time.Now()
+		sent = time.Now()
 		dead := !since.IsZero() && sent.Sub(since) >= l.length
 		held, now, err := l.take(ctx, seen, dead)
 		switch {
 		case ctx.Err() != nil:
-			return time.Time{}, ctx.Err()
+			return sent, false
 		case err != nil:
 			l.db.log.Warn("cannot take lease", "lease", l.name, "error", err)
 			since = time.Time{}
 		case held:
 			l.db.log.Info("took lease", "lease", l.name)
-			return sent, nil
+			return sent, true
 		case since.IsZero() || now != seen:
 			seen, since = now, time.Now()
 		}
 		select {
 		case <-ctx.Done():
-			return time.Time{}, ctx.Err()
+			return sent, false
 		case <-watch.C:
 		case <-time.After(l.length / 3):
 		}

@@ -262,24 +262,33 @@ func (p *postgres) listen(ctx context.Context) (*pgx.Conn, error) {
 // hear announces what other servers changed, until ctx is done. After a broken
 // connection it wakes everyone, since nobody knows what was missed.
 func (p *postgres) hear(ctx context.Context, conn *pgx.Conn) {
-	for ctx.Err() == nil {
-		if conn != nil {
-			err := p.forward(ctx, conn)
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			_ = conn.Close(closing) // a connection that is given up
-			cancel()
-			conn = nil
-			if ctx.Err() != nil {
-				return
-			}
-			p.db.log.Warn("lost connection for notifications", "error", err)
+	for {
+		err := p.forward(ctx, conn)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		_ = conn.Close(closing) // a connection that is given up
+		cancel()
+		if ctx.Err() != nil {
+			return
 		}
-		var err error
-		if conn, err = p.listen(ctx); err != nil {
-			p.wait(ctx, time.Second)
-			continue
+		p.db.log.Warn("lost connection for notifications", "error", err)
+		if conn = p.listenAgain(ctx); conn == nil {
+			return
 		}
 		p.db.changes.announceAll()
+	}
+}
+
+// listenAgain tries until it hears again, or returns nil when ctx is done.
+func (p *postgres) listenAgain(ctx context.Context) *pgx.Conn {
+	for {
+		if conn, err := p.listen(ctx); err == nil {
+			return conn
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
 	}
 }
 
@@ -294,12 +303,5 @@ func (p *postgres) forward(ctx context.Context, conn *pgx.Conn) error {
 		if topics[0] != p.origin {
 			p.db.changes.announce(topics[1:])
 		}
-	}
-}
-
-func (p *postgres) wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }

@@ -14,7 +14,7 @@ var errReadOnly = errors.New("view cannot write")
 // Tx is a transaction, handed to the function that View or Update runs and
 // useless after it returns. It serves one goroutine.
 type Tx struct {
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // a transaction is one call, and its methods need no context each
 	session  *session
 	now      time.Time
 	readOnly bool

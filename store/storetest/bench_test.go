@@ -163,3 +163,26 @@ func benchTasks(job *batch.Job, first int64, n int) []batch.Task {
 	}
 	return tasks
 }
+
+// BenchmarkView reads one task, as a request with a context of its own does.
+func BenchmarkView(b *testing.B) {
+	eachKind(b, func(b *testing.B, db *store.DB) {
+		job := benchYard(b, db)
+		benchUpdate(b, db, func(tx *store.Tx) error {
+			_, err := tx.InsertTasks(benchTasks(job, 0, 100))
+			return err
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		b.ResetTimer()
+		for b.Loop() {
+			err := db.View(ctx, func(tx *store.Tx) error {
+				_, err := tx.Task("acct", "job", "task-000000042")
+				return err
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
