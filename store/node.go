@@ -253,14 +253,26 @@ func (tx *Tx) FreeNodes(account batch.AccountName, pool batch.PoolID, limit int,
 	return all("list free nodes", rows, err, scanSlots)
 }
 
-// CrowdedNodes returns nodes of a pool that take tasks and have no free slot.
+// CrowdedNodes returns nodes of a pool that take tasks and hold more than they
+// have slots for, the fullest first.
 func (tx *Tx) CrowdedNodes(account batch.AccountName, pool batch.PoolID) ([]NodeSlots, error) {
 	rows, err := tx.Query(`
 		SELECT `+slotColumns+`
 		FROM node
-		WHERE account = $1 AND pool = $2 AND takes AND free <= 0
-		ORDER BY free DESC, id DESC`, string(account), batch.Key(pool))
+		WHERE account = $1 AND pool = $2 AND takes AND free < 0
+		ORDER BY free, id`, string(account), batch.Key(pool))
 	return all("list crowded nodes", rows, err, scanSlots)
+}
+
+// PacedNodes returns nodes of a pool that take tasks, have no free slot, and
+// completed a task since the given time.
+func (tx *Tx) PacedNodes(account batch.AccountName, pool batch.PoolID, since time.Time) ([]NodeSlots, error) {
+	rows, err := tx.Query(`
+		SELECT `+slotColumns+`
+		FROM node
+		WHERE account = $1 AND pool = $2 AND takes AND free <= 0 AND pace_at >= $3
+		ORDER BY free DESC, id`, string(account), batch.Key(pool), since.UnixMicro())
+	return all("list paced nodes", rows, err, scanSlots)
 }
 
 // FreeNode returns one node, or ErrNotFound unless it takes tasks and has a free
