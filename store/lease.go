@@ -98,6 +98,9 @@ func (l *Lease) acquire(ctx context.Context) (sent time.Time, held bool) {
 		held, now, err := l.take(ctx, seen, dead)
 		switch {
 		case ctx.Err() != nil:
+			if held {
+				l.giveBack(ctx)
+			}
 			return sent, false
 		case err != nil:
 			l.db.log.Warn("cannot take lease", "lease", l.name, "error", err)
