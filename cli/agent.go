@@ -12,6 +12,7 @@ import (
 
 	"github.com/batchyard/batchyard/agent"
 	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/nodelink"
 	"github.com/spf13/cobra"
 )
@@ -74,8 +75,8 @@ func runAgent(ctx context.Context, p Process, path string) error {
 	log.Info("agent started", "version", p.Version, "server", config.URL)
 	err = a.Run(ctx)
 	log.Info("agent ended", "err", err)
-	if errors.Is(err, agent.ErrLeft) || errors.Is(err, agent.ErrRefused) {
-		return nil
+	if errors.Is(err, agent.ErrLeft) || batch.CodeOf(err) == batch.CodeNodeNotFound {
+		return nil // there is no such node any more, so nobody need start it again
 	}
 	return err
 }

@@ -139,10 +139,10 @@ func (c AccountConfig) account(now time.Time) (batch.Account, error) {
 	if err := a.Validate(); err != nil {
 		return a, fmt.Errorf("account %q: %w", c.Name, err)
 	}
+	if c.Key2 == "" {
+		c.Key2 = c.Key1 // an account has two keys; one key is both
+	}
 	for i, text := range []string{c.Key1, c.Key2} {
-		if text == "" && i == 1 {
-			continue
-		}
 		key, err := auth.ParseKey(text)
 		if err != nil {
 			return a, fmt.Errorf("account %q, key %d: %w", c.Name, i+1, err)

@@ -23,9 +23,6 @@ const (
 	devAccount = "devaccount"
 	devSecret  = "batchyard-development-key-not-a-secret"
 	devPool    = "local"
-
-	devStorageAccount = "devstoreaccount1"
-	devStorageKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
 // devKey is the key of the development account in base64: 64 bytes.
@@ -213,8 +210,8 @@ type readiness struct {
 func (s *stack) announce(w io.Writer, o devOptions) error {
 	r := readiness{
 		Ready: true, Endpoint: "http://" + s.api.Addr().String(), HTTPSEndpoint: "https://" + s.api.Addr().String(),
-		BlobEndpoint: "http://" + s.storage.Addr().String() + "/" + devStorageAccount,
-		Account:      devAccount, AccountKey: devKey(), StorageAccount: devStorageAccount, StorageKey: devStorageKey,
+		BlobEndpoint: "http://" + s.storage.Addr().String() + "/" + blob.DevAccount,
+		Account:      devAccount, AccountKey: devKey(), StorageAccount: blob.DevAccount, StorageKey: blob.DevKey,
 		CAFile: s.caFile, DataDir: s.config.Data, Nodes: o.nodes, PID: os.Getpid(),
 	}
 	if o.nodes > 0 {
@@ -247,7 +244,7 @@ and run a first task:
 
   az batch job create --id first --pool-id {{.Pool}}
   az batch task create --job-id first --task-id hello --command-line "/bin/sh -c 'echo hello from \$AZ_BATCH_NODE_ID'"
-  az batch task file download --job-id first --task-id hello --file-path stdout.txt --destination /dev/stdout
+  az batch task file download --job-id first --task-id hello --file-path stdout.txt --destination hello.txt && cat hello.txt
 {{- end}}
 
 Ctrl-C stops it.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/spf13/cobra"
 )
@@ -77,10 +77,11 @@ func (s *stack) provision(ctx context.Context) error {
 		}
 	}
 	for _, c := range s.config.Storage {
-		if err := (batch.Account{Name: batch.AccountName(c.Name)}).Validate(); err != nil {
-			return fmt.Errorf("storage account %q: %w", c.Name, err)
+		account, err := c.account(time.Now().UTC())
+		if err != nil {
+			return fmt.Errorf("storage %w", err)
 		}
-		if err := blob.Provision(ctx, s.db, c.Name, [2]string{c.Key1, c.Key2}); err != nil {
+		if err := blob.Provision(ctx, s.db, c.Name, auth.Keys{account.Keys[0], account.Keys[1]}); err != nil {
 			return fmt.Errorf("add storage account %s: %w", c.Name, err)
 		}
 	}

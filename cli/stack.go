@@ -171,7 +171,7 @@ func (s *stack) run(ctx context.Context) error {
 	loops.Go(func() error { return duties.Run(working) })
 	loops.Go(func() error { return loop.Run(working) })
 	loops.Go(func() error { return local.Run(working) })
-	loops.Go(func() error { return s.sweepBlobs(working) })
+	loops.Go(func() error { return s.blob.Run(working) })
 
 	serving, failed := errgroup.WithContext(ctx)
 	polls, endPolls := context.WithCancel(context.Background())
@@ -310,24 +310,6 @@ func serve(ctx context.Context, server boundServer, endPolls func()) error {
 		return nil
 	}
 	return err
-}
-
-// sweepEvery is how often storage looks for files that no row names.
-const sweepEvery = time.Hour
-
-func (s *stack) sweepBlobs(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		if err := s.blob.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("storage not swept", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // close releases what open took.

@@ -257,6 +257,9 @@ func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.Node
 		process, err := l.runOrFind(ctx, node, folder, number)
 		if err == nil {
 			l.follow(ctx, process)
+			if process.succeeded() {
+				return // the node has left its pool
+			}
 		}
 		if ctx.Err() != nil || agent.gone.Load() {
 			return
@@ -302,6 +305,8 @@ func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder s
 type process interface {
 	// wait returns when it has ended or ctx has.
 	wait(ctx context.Context)
+	// succeeded tells whether it has ended and meant to.
+	succeeded() bool
 	terminate() error
 	kill() error
 }

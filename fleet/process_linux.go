@@ -83,6 +83,15 @@ func (c child) wait(ctx context.Context) {
 	}
 }
 
+func (c child) succeeded() bool {
+	select {
+	case <-c.done:
+		return c.command.ProcessState.Success()
+	default:
+		return false
+	}
+}
+
 func (c child) terminate() error { return c.command.Process.Signal(syscall.SIGTERM) }
 func (c child) kill() error      { return c.command.Process.Kill() }
 
@@ -97,6 +106,9 @@ func findProcess(pid int) (process, error) {
 	}
 	return other{os.NewFile(uintptr(fd), "agent")}, nil
 }
+
+// succeeded is not known of a process that is not our child.
+func (o other) succeeded() bool { return false }
 
 // wait sleeps in the poller: a process descriptor is readable when the process
 // has ended.
