@@ -24,6 +24,11 @@ type PoolStep struct {
 	Delete bool
 }
 
+// none tells whether there is nothing to do.
+func (s PoolStep) none() bool {
+	return s.AddDedicated+s.AddLowPriority+len(s.Leave) == 0 && !s.Settle && !s.Delete
+}
+
 // ResizingPools returns the pools of all accounts that are on their way to a
 // target, or to their end.
 func (s *Service) ResizingPools(ctx context.Context) ([]batch.Pool, error) {
@@ -53,7 +58,11 @@ func (s *Service) StepPool(ctx context.Context, account batch.AccountName, id ba
 		if err != nil {
 			return err
 		}
-		return s.takeStep(tx, &p, nodes, decide(&p, nodes, tx.Now()))
+		step := decide(&p, nodes, tx.Now())
+		if step.none() {
+			return nil
+		}
+		return s.takeStep(tx, &p, nodes, step)
 	})
 }
 
@@ -79,6 +88,9 @@ func (s *Service) takeStep(tx *store.Tx, p *batch.Pool, nodes []batch.Node, step
 		if err := s.leave(tx, p, chosen, p.Deallocation); err != nil {
 			return err
 		}
+		tx.Changed(TopicResize)
+	}
+	if step.AddDedicated+step.AddLowPriority > 0 {
 		tx.Changed(TopicResize)
 	}
 	if step.Settle {

@@ -32,7 +32,7 @@ func (s *Service) ExpectNodes(ctx context.Context) error {
 }
 
 // LoseNodes gives up the nodes that were silent for too long, and returns when
-// to look again, the zero time if there is no node to watch over.
+// to look again.
 func (s *Service) LoseNodes(ctx context.Context) (next time.Time, err error) {
 	silent, heard := s.contacts.silent(s.now().Add(-s.giveUpAfter()))
 	for _, id := range silent {
@@ -40,10 +40,11 @@ func (s *Service) LoseNodes(ctx context.Context) (next time.Time, err error) {
 			return time.Time{}, err
 		}
 	}
-	if heard.IsZero() {
-		return time.Time{}, nil
+	next = s.now().Add(s.giveUpAfter() / 4) // a node may be heard for the first time
+	if due := heard.Add(s.giveUpAfter()); !heard.IsZero() && due.Before(next) {
+		next = due
 	}
-	return heard.Add(s.giveUpAfter()), nil
+	return next, nil
 }
 
 // loseNode gives up one node, unless it was heard in the meantime: a call of

@@ -1,0 +1,32 @@
+// Package scheduler decides which task runs on which node.
+//
+// [Plan] is the decision: a function of values that reads no clock and no
+// database. The loop around it is thin. A worker for each pool sleeps until
+// somebody announces that tasks of the pool became ready or slots free, then
+//
+//	read a window ──▶ Plan ──▶ control.Assign, one transaction
+//	      ▲                            │
+//	      └──── again, if more may fit ┘
+//
+// The database is the queue. A worker remembers nothing between passes, and its
+// window holds as many tasks as there are free slots, through an index, so a
+// pass costs the same with ten tasks waiting as with a million. What it decides
+// on may have changed by the time it is written: Assign passes over tasks that
+// are no longer ready and nodes that take no more, and the next pass sees why.
+//
+// # Order
+//
+// Jobs go by priority, tasks of one priority by when they were added. A task
+// that needs more slots than any node has free reserves the node that comes
+// closest, so that small tasks behind it do not keep it out for ever.
+//
+// # Ahead of time
+//
+// A node that completes tasks quickly would idle for the time of two round
+// trips after each. So when no node of a pool has a free slot, nodes that
+// completed tasks lately get some more to hold, as many as they complete in a
+// tenth of a second. If another node of the pool becomes free and nothing else
+// is ready, they are asked to give back what they have not begun.
+//
+// One server at a time schedules, by a lease in the database.
+package scheduler

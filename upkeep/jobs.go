@@ -1,0 +1,41 @@
+package upkeep
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/batchyard/batchyard/control"
+)
+
+// endings goes on with jobs that are being disabled, terminated or deleted. A
+// slice of each in turn, so that a large one does not keep small ones waiting.
+func (u *Upkeep) endings() duty {
+	return duty{name: "endings", topics: []string{control.TopicEndings}, do: u.endJobs}
+}
+
+func (u *Upkeep) endJobs(ctx context.Context) (next time.Time, err error) {
+	jobs, err := u.control.EndingJobs(ctx)
+	if err != nil {
+		return next, err
+	}
+	for len(jobs) > 0 {
+		left := jobs[:0]
+		for _, job := range jobs {
+			done, err := u.control.EndJob(ctx, job.Account, job.Job)
+			if err != nil {
+				return next, fmt.Errorf("end job %s: %w", job.Job, err)
+			}
+			if !done {
+				left = append(left, job)
+			}
+		}
+		jobs = left
+	}
+	return next, nil
+}
+
+// expiries terminates jobs whose wall clock limit is over.
+func (u *Upkeep) expiries() duty {
+	return duty{name: "expiries", topics: []string{control.TopicExpiries}, do: u.control.ExpireJobs}
+}

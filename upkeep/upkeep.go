@@ -1,0 +1,107 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/store"
+)
+
+const (
+	// leaseLength is how long others wait when the server that kept up died.
+	leaseLength = 15 * time.Second
+	// tick is how often a duty looks although nobody said anything.
+	tick = time.Minute
+	// retryDelay is the pause after a duty failed.
+	retryDelay = time.Second
+)
+
+// Options say what the duties stand on.
+type Options struct {
+	DB      *store.DB
+	Control *control.Service
+	Log     *slog.Logger
+	// Now reads the clock by which deadlines are met; time.Now if nil.
+	Now func() time.Time
+}
+
+// Upkeep does the duties.
+type Upkeep struct {
+	db      *store.DB
+	control *control.Service
+	log     *slog.Logger
+	now     func() time.Time
+}
+
+// New makes an Upkeep; Run starts it.
+func New(o Options) *Upkeep {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Upkeep{db: o.DB, control: o.Control, log: o.Log, now: o.Now}
+}
+
+// duty does what is due and returns when something is due again, the zero time
+// if nothing is known to be.
+type duty struct {
+	name   string
+	topics []string
+	do     func(ctx context.Context) (next time.Time, err error)
+}
+
+// Run does the duties until ctx ends, whenever this server holds the lease.
+func (u *Upkeep) Run(ctx context.Context) error {
+	return u.db.Lease("upkeep", leaseLength).Run(ctx, func(ctx context.Context) error {
+		u.expectNodes(ctx)
+		var running sync.WaitGroup
+		for _, d := range []duty{u.resize(), u.liveness(), u.endings(), u.expiries(), u.retention()} {
+			running.Go(func() { u.keep(ctx, d) })
+		}
+		running.Wait()
+		return nil
+	})
+}
+
+// keep runs one duty until ctx ends.
+func (u *Upkeep) keep(ctx context.Context, d duty) {
+	watch := u.db.Watch(d.topics...)
+	defer watch.Close()
+	for {
+		next, err := d.do(ctx)
+		wait := tick
+		switch {
+		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
+			return
+		case err != nil:
+			u.log.Error("duty failed", "duty", d.name, "err", err)
+			wait = retryDelay
+		case !next.IsZero():
+			wait = min(tick, max(0, next.Sub(u.now())))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-watch.C:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// earlier is the earlier of two times, of which the zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
