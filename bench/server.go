@@ -94,16 +94,19 @@ func (s *server) stop() error {
 	return err
 }
 
-// addPool makes a pool of one node of two slots and waits for the node.
-func (s *server) addPool(ctx context.Context, id batch.PoolID, slots int) error {
-	err := s.AddPool(ctx, map[string]any{
-		"id": id, "vmSize": "custom_2c_8g", "targetDedicatedNodes": 1, "taskSlotsPerNode": slots,
+func poolBody(id batch.PoolID, nodes, slots int) map[string]any {
+	return map[string]any{
+		"id": id, "vmSize": "custom_2c_8g", "targetDedicatedNodes": nodes, "taskSlotsPerNode": slots,
 		"virtualMachineConfiguration": map[string]any{
 			"nodeAgentSKUId": "batch.node.ubuntu 22.04",
 			"imageReference": map[string]any{"publisher": "canonical", "offer": "0001-com-ubuntu-server-jammy", "sku": "22_04-lts"},
 		},
-	})
-	if err != nil {
+	}
+}
+
+// addPool makes a pool of one node of two slots and waits for the node.
+func (s *server) addPool(ctx context.Context, id batch.PoolID, slots int) error {
+	if err := s.AddPool(ctx, poolBody(id, 1, slots)); err != nil {
 		return err
 	}
 	return client.WaitFor(ctx, func(ctx context.Context) (bool, error) {

@@ -14,10 +14,7 @@ import (
 // submitTasks adds tasks of about 500 bytes to a job whose pool has no node:
 // in hundreds over four connections, and one by one over 32.
 func submitTasks(ctx context.Context, s *server, o options) ([]row, error) {
-	if err := s.AddPool(ctx, map[string]any{
-		"id": "empty", "vmSize": "custom_2c_8g",
-		"cloudServiceConfiguration": map[string]any{"osFamily": "6"},
-	}); err != nil {
+	if err := s.AddPool(ctx, poolBody("empty", 0, 1)); err != nil {
 		return nil, err
 	}
 	var bulk, single []float64

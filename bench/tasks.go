@@ -85,7 +85,7 @@ func (s *server) runJob(ctx context.Context, o options, job batch.JobID) (time.D
 	if err := s.AddJob(ctx, job, "bench"); err != nil {
 		return 0, err
 	}
-	profiling, ctx := errgroup.WithContext(ctx)
+	var profiling errgroup.Group
 	if o.profiles != "" {
 		profiling.Go(func() error { return s.profile(ctx, o.profiles, string(job), 5*time.Second) })
 	}
