@@ -66,7 +66,7 @@ func (tx *Tx) BindTasks(account batch.AccountName, bindings []Binding) ([]Bound,
 			JOIN job ON job.account = $1 AND job.id = v.column1 AND job.state = 'active'
 			JOIN node ON node.id = v.column3 AND node.takes
 			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2
-				AND task.state = 'active' AND NOT task.bound
+				AND task.state <> 'completed' AND NOT task.bound -- that is active, and no index begins with it
 			RETURNING task.job, task.id, task.name, task.node, task.slots`, args...)
 		some, err := all("bind tasks", rows, err, func(row scanner) (Bound, error) {
 			return scanBound(row, jobs)
