@@ -340,7 +340,7 @@ func checkTarget(property string, target int) error {
 
 func normalizeResizeTimeout(d *Duration) (*Duration, error) {
 	if d == nil {
-		timeout := Duration(defaultResizeTimeout)
+		timeout := defaultResizeTimeout
 		return &timeout, nil
 	}
 	if *d < minResizeTimeout || *d > maxResizeTimeout {

@@ -278,7 +278,7 @@ func (s *TaskSpecification) normalizeConstraints(job *JobSpecification) error {
 		c.MaxWallClockTime = &unlimited
 	}
 	if c.RetentionTime == nil {
-		retention := Duration(defaultRetention)
+		retention := defaultRetention
 		c.RetentionTime = &retention
 	}
 	if c.MaxTaskRetryCount == nil {

@@ -32,14 +32,14 @@ func devKey() string {
 
 // devOptions are the flags of dev.
 type devOptions struct {
-	data                   string
-	listen, blob, debug    string
-	nodes                  int
-	ephemeral, ci          bool
-	logLevel               string
-	maxNodes               int
-	allow                  []string
-	nodesGiven, levelGiven bool
+	data                string
+	listen, blob, debug string
+	nodes               int
+	ephemeral, ci       bool
+	logLevel            string
+	maxNodes            int
+	allow               []string
+	nodesGiven          bool
 }
 
 func newDev(p Process) *cobra.Command {

@@ -75,7 +75,8 @@ func (l nodeLauncher) command(node control.NodeWanted, folder string, number int
 	if err != nil {
 		return nil, fmt.Errorf("open agent log: %w", err)
 	}
-	command := exec.Command(l.executable, "agent", "run", "--config", path)
+	// The agent outlives the server, so no context ends it.
+	command := exec.Command(l.executable, "agent", "run", "--config", path) //nolint:noctx // see above
 	command.Stdout, command.Stderr = log, log
 	command.Dir = folder
 	command.Env = []string{"PATH=" + os.Getenv("PATH")}

@@ -44,7 +44,7 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
 	}
-	response, err := c.do(ctx, method, path, query, body)
+	response, err := c.do(ctx, method, path, query, body) //nolint:bodyclose // drain closes it
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func (c *Client) post(ctx context.Context, path string, body io.Reader) (io.Read
 	}
 	request.Header.Set("Authorization", "Bearer "+c.Token)
 	request.Header.Set("Content-Type", "application/json")
-	response, err := c.HTTP.Do(request)
+	response, err := c.HTTP.Do(request) //nolint:bodyclose // the caller, or drain, closes it
 	if err != nil {
 		return nil, fmt.Errorf("call server: %w", err)
 	}
