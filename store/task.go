@@ -27,8 +27,9 @@ const taskColumns = `task.account, task.job, task.id, task.name, task.seq, task.
 // jobName is the job's name where all tasks are of one job, $1 and $2.
 const jobName = `(SELECT job.name FROM job WHERE job.account = $1 AND job.id = $2)`
 
-// ofJob joins the job whose name is wanted.
-const ofJob = `JOIN job ON job.account = task.account AND job.id = task.job`
+// ownJobName is the same where tasks are of many jobs. It is no join, which
+// PostgreSQL might begin with.
+const ownJobName = `(SELECT job.name FROM job WHERE job.account = task.account AND job.id = task.job)`
 
 // Task returns the task, or ErrNotFound.
 func (tx *Tx) Task(account batch.AccountName, job batch.JobID, id batch.TaskID) (batch.Task, error) {
@@ -58,12 +59,10 @@ func (tx *Tx) TasksByRef(account batch.AccountName, refs []TaskRef) ([]batch.Tas
 			args = append(args, batch.Key(ref.Job), batch.Key(ref.Task))
 		}
 		rows, err := tx.Query(`
-			SELECT `+taskColumns+`, job.name, task.body
+			SELECT `+taskColumns+`, `+ownJobName+`, body
 			FROM (VALUES `+tuples(2, to-from, "text", "text")+`) AS v
 			CROSS JOIN task -- cross: SQLite shall begin with the values
-			CROSS JOIN job
-			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2
-				AND job.account = $1 AND job.id = v.column1`, args...)
+			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2`, args...)
 		some, err := all("get tasks", rows, err, scanTask)
 		if err != nil {
 			return nil, err
@@ -76,9 +75,8 @@ func (tx *Tx) TasksByRef(account batch.AccountName, refs []TaskRef) ([]batch.Tas
 // BoundTasks returns the tasks that a node holds, in the short form.
 func (tx *Tx) BoundTasks(node batch.NodeID) ([]batch.Task, error) {
 	rows, err := tx.Query(`
-		SELECT `+taskColumns+`, job.name
+		SELECT `+taskColumns+`, `+ownJobName+`
 		FROM task
-		`+ofJob+`
 		WHERE node = $1 AND task.bound`, batch.Key(node))
 	return all("list bound tasks", rows, err, scanShort)
 }
@@ -114,9 +112,8 @@ func (tx *Tx) UnfinishedTasks(account batch.AccountName, job batch.JobID, limit 
 // given time and have not been removed, in the short form.
 func (tx *Tx) ExpiredTasks(by time.Time, limit int) ([]batch.Task, error) {
 	rows, err := tx.Query(`
-		SELECT `+taskColumns+`, job.name
+		SELECT `+taskColumns+`, `+ownJobName+`
 		FROM task
-		`+ofJob+`
 		WHERE task.expires > 0 AND task.expires <= $1
 		ORDER BY task.expires
 		LIMIT $2`, by.UnixMicro(), limit)
