@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// syncWait is how long a call without news is held.
+	// syncWait is how long a call without news is held at most.
 	syncWait = 20 * time.Second
 	// observeTimeout bounds the keeping of a report whose sender hung up.
 	observeTimeout = 30 * time.Second
@@ -150,7 +150,7 @@ func (c *nodeCall) wait(ctx context.Context, watch *store.Watch) (*batch.NodeOrd
 	if s.files.fresh(c.node, s.now()) { // asked for before this call could be woken
 		return c.look(ctx, true)
 	}
-	timer := time.NewTimer(s.files.patience(c.node, syncWait))
+	timer := time.NewTimer(s.files.patience(c.node, s.hold()))
 	defer timer.Stop()
 	for {
 		select {
@@ -169,6 +169,10 @@ func (c *nodeCall) wait(ctx context.Context, watch *store.Watch) (*batch.NodeOrd
 		}
 	}
 }
+
+// hold is how long a call without news is held: an answer renews the node's
+// lease, so two may go missing before it has run out.
+func (s *Service) hold() time.Duration { return min(syncWait, s.lease/3) }
 
 // look reads the orders as they are now; nil if there is nothing to say and
 // nothing must be said.
