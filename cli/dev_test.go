@@ -1,0 +1,164 @@
+package cli_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/batchyard/batchyard/auth"
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/client"
+)
+
+// readiness is the line that dev --ci prints.
+type readiness struct {
+	Ready         bool
+	Endpoint      string
+	HTTPSEndpoint string `json:"httpsEndpoint"`
+	BlobEndpoint  string
+	Account       string
+	AccountKey    string
+	CAFile        string `json:"caFile"`
+	DataDir       string
+}
+
+// startDev runs dev as a process of its own and waits for its line.
+func startDev(t *testing.T, arguments ...string) (readiness, *exec.Cmd) {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "batchyard-cli-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	if err := os.Chmod(folder, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// testscript makes the test program answer to the name batchyard.
+	program := filepath.Join(folder, "batchyard")
+	if err := os.Symlink(executable, program); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), program, append([]string{
+		"dev", "--ci", "--ephemeral", "--data", folder, "--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0",
+	}, arguments...)...)
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.Stderr = t.Output()
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		_ = command.Wait()
+	})
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("dev prints no line: %v", err)
+	}
+	var r readiness
+	if err := json.Unmarshal(line, &r); err != nil {
+		t.Fatalf("dev prints %s: %v", line, err)
+	}
+	return r, command
+}
+
+func get(t *testing.T, caller *http.Client, url string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := caller.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestDevServesBothProtocolsOnOnePortAndRunsATask(t *testing.T) {
+	t.Parallel()
+	r, command := startDev(t, "--nodes", "1")
+
+	if got := get(t, http.DefaultClient, r.Endpoint+"/healthz"); got != "ok\n" {
+		t.Errorf("/healthz over HTTP answers %q", got)
+	}
+	authority, err := os.ReadFile(r.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
+	if got := get(t, trusting, r.HTTPSEndpoint+"/readyz"); got != "ready\n" {
+		t.Errorf("/readyz over HTTPS answers %q", got)
+	}
+	if got := get(t, http.DefaultClient, r.Endpoint+"/metrics"); !strings.Contains(got, "batchyard_control_") {
+		t.Error("/metrics has nothing of ours")
+	}
+
+	key, err := auth.ParseKey(r.AccountKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client.Client{Endpoint: r.Endpoint, Account: r.Account, Key: key}
+	if err := c.AddJob(t.Context(), "job", "local"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddTask(t.Context(), "job", map[string]any{"id": "task", "commandLine": "/bin/sh -c 'echo hello; exit 3'"}); err != nil {
+		t.Fatal(err)
+	}
+	task := awaitTask(t, c)
+	if code := task.ExecutionInfo.ExitCode; code == nil || *code != 3 {
+		t.Errorf("the task ended with %+v", task.ExecutionInfo)
+	}
+	text, err := c.TaskFile(t.Context(), "job", "task", "stdout.txt")
+	if err != nil || string(text) != "hello\n" {
+		t.Errorf("stdout.txt is %q, %v", text, err)
+	}
+
+	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("dev stops with %v", err)
+	}
+	if _, err := os.Stat(r.DataDir); !os.IsNotExist(err) {
+		t.Errorf("an ephemeral dev leaves its data: %v", err)
+	}
+}
+
+func awaitTask(t *testing.T, c *client.Client) client.Task {
+	t.Helper()
+	var task client.Task
+	err := client.WaitFor(t.Context(), func(ctx context.Context) (bool, error) {
+		var err error
+		task, err = c.Task(ctx, "job", "task")
+		return task.State == batch.TaskCompleted, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return task
+}
