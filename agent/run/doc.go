@@ -26,16 +26,21 @@
 //     the node's groups before it accepts work, and the agent reports those
 //     tasks as [Lost].
 //
-// # Slots and groups
+// # Slots and threads
 //
 // A control group costs as much as a process, so the keeper makes one set of
-// groups per slot, and a slot serves one task after another. A slot also owns
-// the operating system thread that forks its tasks. That thread has joined the
-// slot's groups where the kernel's first version of control groups is in use,
-// and has given up new privileges unless the task is an administrator's, so
-// that a child is born limited: there is no moment in which it could escape.
-// How tasks are found again and limited is behind two small interfaces,
-// tracker and limiter, because hosts differ: see groups_linux.go.
+// groups per slot, and a slot serves one task after another. Tasks are forked by
+// a few operating system threads that live as long as the keeper and have given
+// up new privileges, unless the task is an administrator's. With the kernel's
+// first version of control groups such a thread enters the slot's groups, with
+// the second a child is cloned into them, and resource limits are set on the
+// keeper itself meanwhile: a child is born limited, there is no moment in which
+// it could escape. How tasks are found again and limited is behind two small
+// interfaces, tracker and limiter, because hosts differ: see groups_linux.go.
+//
+// A short task passes two threads of the keeper, both waiting in the kernel: the
+// one that reads the agent's requests also forks, and the one that waits for
+// children also reports.
 //
 // This package must not import anything of the server, and nothing of the
 // agent above it.

@@ -41,8 +41,11 @@ type tracker interface {
 // A limiter holds the processes of one slot to their limits.
 type limiter interface {
 	// enter makes children of the calling thread be born under the limits,
-	// where that is not a matter of bornInto.
-	enter() error
+	// where that is not a matter of bornInto. Again says that the thread has
+	// been in no other slot since it was here last.
+	enter(again bool) error
+	// leave takes the thread out where it would count as one of the task's.
+	leave() error
 	// begin applies limits for the next task and forgets the last one's usage.
 	begin(Limits) error
 	// usage tells what the task used.
@@ -332,12 +335,27 @@ func (g *groups) limiter(n int) (limiter, error) {
 	}
 }
 
-// leave takes the calling thread out of the node's folders, which cannot be
-// removed while somebody is in them.
-func (g *groups) leave() {
+// enter takes the calling thread into those of the node's groups that slots do
+// not divide.
+func (g *groups) enter() error {
+	if g.cpu == "" {
+		return nil
+	}
+	if err := writeGroup(g.cpu, "tasks", "0"); err != nil {
+		return fmt.Errorf("enter %s: %w", g.cpu, err)
+	}
+	return nil
+}
+
+// evict takes threads of this process out of the node's folders, which cannot
+// be removed while somebody is in them.
+func (g *groups) evict(threads []int) {
 	for _, dir := range []string{g.memory, g.pids, g.cpu, g.freezer} {
-		if dir != "" {
-			_ = writeGroup(filepath.Dir(dir), "tasks", "0")
+		if dir == "" {
+			continue
+		}
+		for _, tid := range threads {
+			_ = writeGroup(filepath.Dir(dir), "tasks", fmt.Sprint(tid))
 		}
 	}
 }

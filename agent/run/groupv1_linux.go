@@ -2,7 +2,6 @@ package run
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,16 +15,22 @@ import (
 // microseconds; moving another process makes the kernel wait for all of its
 // processors, which costs milliseconds.
 
-// selfEntry is an open "tasks" file of a group, through which threads enter.
-type selfEntry struct{ file *os.File }
-
-func openEntry(dir string) (selfEntry, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "tasks"), os.O_WRONLY, 0)
-	return selfEntry{f}, err
+// openTasks opens the file of a group through which threads enter.
+func openTasks(dir string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, "tasks"), os.O_WRONLY, 0)
 }
 
-func (e selfEntry) enter() error {
-	_, err := e.file.WriteAt([]byte("0"), 0)
+// openSlot makes a slot's group and opens the same.
+func openSlot(dir string) (*os.File, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	return openTasks(dir)
+}
+
+// join moves the calling thread into a group.
+func join(tasks *os.File) error {
+	_, err := tasks.WriteAt([]byte("0"), 0)
 	return err
 }
 
@@ -33,32 +38,28 @@ func (e selfEntry) enter() error {
 // kernels and containers without the second.
 type freezerTracker struct {
 	dir    string
-	in, up selfEntry
+	in, up *os.File // "tasks" of the slot's group, and of the node's
 }
 
 func newFreezerTracker(node, name string) (*freezerTracker, error) {
-	dir := filepath.Join(node, name)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	t := &freezerTracker{dir: filepath.Join(node, name)}
+	var err error
+	if t.in, err = openSlot(t.dir); err != nil {
 		return nil, err
 	}
-	in, err := openEntry(dir)
-	if err != nil {
+	if t.up, err = openTasks(node); err != nil {
+		t.in.Close()
 		return nil, err
 	}
-	up, err := openEntry(node)
-	if err != nil {
-		in.file.Close()
-		return nil, err
-	}
-	return &freezerTracker{dir: dir, in: in, up: up}, nil
+	return t, nil
 }
 
 func (t *freezerTracker) bornInto() int { return -1 }
 
 // enter and leave keep the forking thread out of the group while it may be
 // frozen.
-func (t *freezerTracker) enter() error { return t.in.enter() }
-func (t *freezerTracker) leave() error { return t.up.enter() }
+func (t *freezerTracker) enter() error { return join(t.in) }
+func (t *freezerTracker) leave() error { return join(t.up) }
 func (t *freezerTracker) ended(int)    {}
 func (t *freezerTracker) empty() bool  { return groupIsEmpty(t.dir) }
 
@@ -78,21 +79,18 @@ func (t *freezerTracker) wait(orphan <-chan struct{}, timeout time.Duration) {
 }
 
 func (t *freezerTracker) close() {
-	t.in.file.Close()
-	t.up.file.Close()
+	t.in.Close()
+	t.up.Close()
 }
 
 // v1Limiter limits a slot in the first version's trees of memory and pids. Time
 // of processors is a matter of the node as a whole.
 type v1Limiter struct {
-	memory, pids string
-	entries      []selfEntry
-	// threads counts the forking threads that live in the groups, and so in
-	// the count of pids.
-	threads   int64
-	now       Limits
-	oom, peak *os.File
-	kills     int64
+	memory, pids         string   // folders, "" without the controller
+	inMemory, inPids, up *os.File // "tasks" of both, and of the node's pids
+	oom, peak            *os.File
+	now                  Limits
+	kills                int64
 }
 
 func newV1Limiter(g *groups, name string) (*v1Limiter, error) {
@@ -104,15 +102,13 @@ func newV1Limiter(g *groups, name string) (*v1Limiter, error) {
 	return l, nil
 }
 
-func (l *v1Limiter) open(g *groups, name string) error {
-	if g.cpu != "" {
-		if err := l.addEntry(g.cpu); err != nil {
-			return err
-		}
-	}
+func (l *v1Limiter) open(g *groups, name string) (err error) {
 	if g.pids != "" {
 		l.pids = filepath.Join(g.pids, name)
-		if err := l.addSlot(l.pids); err != nil {
+		if l.inPids, err = openSlot(l.pids); err != nil {
+			return err
+		}
+		if l.up, err = openTasks(g.pids); err != nil {
 			return err
 		}
 	}
@@ -120,10 +116,9 @@ func (l *v1Limiter) open(g *groups, name string) error {
 		return nil
 	}
 	l.memory = filepath.Join(g.memory, name)
-	if err := l.addSlot(l.memory); err != nil {
+	if l.inMemory, err = openSlot(l.memory); err != nil {
 		return err
 	}
-	var err error
 	if l.oom, err = os.Open(filepath.Join(l.memory, "memory.oom_control")); err != nil {
 		return err
 	}
@@ -131,30 +126,24 @@ func (l *v1Limiter) open(g *groups, name string) error {
 	return err
 }
 
-func (l *v1Limiter) addSlot(dir string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
+// enter enters both groups. What a thread is charged for memory is little, so it
+// may stay in that one; in the other it would count as a process of the task.
+func (l *v1Limiter) enter(again bool) error {
+	var err error
+	if l.memory != "" && !again {
+		err = join(l.inMemory)
 	}
-	return l.addEntry(dir)
+	if l.pids != "" {
+		err = errors.Join(err, join(l.inPids))
+	}
+	return err
 }
 
-func (l *v1Limiter) addEntry(dir string) error {
-	e, err := openEntry(dir)
-	if err != nil {
-		return err
+func (l *v1Limiter) leave() error {
+	if l.pids == "" {
+		return nil
 	}
-	l.entries = append(l.entries, e)
-	return nil
-}
-
-func (l *v1Limiter) enter() error {
-	for _, e := range l.entries {
-		if err := e.enter(); err != nil {
-			return fmt.Errorf("enter %s: %w", e.file.Name(), err)
-		}
-	}
-	l.threads++
-	return nil
+	return join(l.up)
 }
 
 func (l *v1Limiter) begin(want Limits) error {
@@ -169,8 +158,8 @@ func (l *v1Limiter) begin(want Limits) error {
 		_, _ = l.peak.WriteAt([]byte("0"), 0)
 	}
 	limit := want.Processes
-	if limit > 0 {
-		limit += l.threads
+	if limit == 1 {
+		limit = 2 // one is the thread that forks, as long as it does
 	}
 	if l.pids != "" && limit != l.now.Processes {
 		if err := writeGroup(l.pids, "pids.max", orMax(limit)); err != nil {
@@ -199,10 +188,7 @@ func (l *v1Limiter) usage() usage {
 }
 
 func (l *v1Limiter) close() {
-	for _, e := range l.entries {
-		e.file.Close()
-	}
-	for _, f := range []*os.File{l.oom, l.peak} {
+	for _, f := range []*os.File{l.inMemory, l.inPids, l.up, l.oom, l.peak} {
 		if f != nil {
 			f.Close()
 		}
@@ -233,7 +219,8 @@ func setV1Memory(dir string, bytes int64) error {
 // noLimiter is for hosts without control groups.
 type noLimiter struct{}
 
-func (noLimiter) enter() error       { return nil }
+func (noLimiter) enter(bool) error   { return nil }
+func (noLimiter) leave() error       { return nil }
 func (noLimiter) begin(Limits) error { return nil }
 func (noLimiter) usage() usage       { return usage{} }
 func (noLimiter) close()             {}

@@ -165,7 +165,8 @@ func newUnifiedLimiter(dir string, has map[string]bool) (*unifiedLimiter, error)
 	return l, nil
 }
 
-func (l *unifiedLimiter) enter() error { return nil }
+func (l *unifiedLimiter) enter(bool) error { return nil }
+func (l *unifiedLimiter) leave() error     { return nil }
 
 func (l *unifiedLimiter) begin(want Limits) error {
 	if l.has["memory"] {

@@ -1,6 +1,8 @@
 package run
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -59,8 +61,10 @@ type holder struct {
 	log    *slog.Logger
 	forker *forker
 	groups *groups
-	born   chan struct{} // size one: there is a child to wait for
+	born   int           // event descriptor: there is a child to wait for
 	idle   chan struct{} // closed once closing and nothing is alive
+
+	plain, admin pool // threads that fork
 
 	mu       sync.Mutex // guards all below, and the fields of tasks
 	tasks    map[string]*task
@@ -76,27 +80,49 @@ type holder struct {
 	forking  int
 	early    map[int]exit // ends of children that are not yet in pids
 	sweepers sync.WaitGroup
+	threads  []int // numbers of the threads that fork
 }
 
-func newHolder(g *groups, f *forker, log *slog.Logger) *holder {
-	return &holder{
+func newHolder(g *groups, f *forker, log *slog.Logger) (*holder, error) {
+	born, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make event descriptor: %w", err)
+	}
+	h := &holder{
 		log:    log,
 		forker: f,
 		groups: g,
-		born:   make(chan struct{}, 1),
+		born:   born,
 		idle:   make(chan struct{}),
 		tasks:  map[string]*task{},
 		pids:   map[int]*task{},
 		early:  map[int]exit{},
 	}
+	h.plain.init(false, max(2, min(16, onlineCores())))
+	h.admin.init(true, 2)
+	return h, nil
 }
 
-// start begins a task and calls reply once it runs or has failed to.
-func (h *holder) start(s *Spec, reply func(*Started, error)) {
+// start begins a task and calls reply once it runs or has failed to. It forks
+// on the calling thread if th is not nil and the task is no administrator's,
+// otherwise it leaves that to one that is free.
+func (h *holder) start(s *Spec, th *thread, reply func(*Started, error)) {
 	if err := checkSpec(s); err != nil {
 		reply(nil, err)
 		return
 	}
+	t := h.enlist(s, reply)
+	switch {
+	case t == nil:
+	case th == nil || s.Admin:
+		h.queue(t)
+	default:
+		h.fork(th, t)
+	}
+}
+
+// enlist enters a task into the books, nil if there is nothing to fork.
+func (h *holder) enlist(s *Spec, reply func(*Started, error)) *task {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t := h.tasks[s.ID]; t != nil {
@@ -105,15 +131,15 @@ func (h *holder) start(s *Spec, reply func(*Started, error)) {
 		} else {
 			reply(&t.started, nil)
 		}
-		return
+		return nil
 	}
 	t, err := h.admit(s)
 	if err != nil {
 		reply(nil, err)
-		return
+		return nil
 	}
 	t.waiters = append(t.waiters, reply)
-	t.slot.thread(s.Admin, h.fork) <- t
+	return t
 }
 
 // admit makes the task and gives it a slot. The caller holds the lock.
@@ -156,15 +182,78 @@ func (h *holder) takeSlot() (*slot, error) {
 	return s, nil
 }
 
-// fork starts a task's process. It runs on a thread of the task's slot, which
-// could not be prepared if broken is not nil.
-func (h *holder) fork(t *task, broken error) {
-	var pid int
-	var at time.Time
-	err := broken
-	if err == nil {
-		pid, at, err = h.forker.start(t)
+// queue leaves a task to the next free thread of its kind, and sees to it that
+// there is one.
+func (h *holder) queue(t *task) {
+	p := &h.plain
+	if t.spec.Admin {
+		p = &h.admin
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tasks = append(p.tasks, t)
+	if p.idle == 0 && p.size < p.most {
+		p.size++
+		go h.work(p)
+	}
+	p.more.Signal()
+}
+
+// pool is the threads of one kind and the tasks that wait for them.
+type pool struct {
+	admin bool
+	most  int
+
+	mu    sync.Mutex // guards all below
+	more  sync.Cond
+	tasks []*task
+	size  int
+	idle  int
+}
+
+func (p *pool) init(admin bool, most int) {
+	p.admin, p.most, p.more.L = admin, most, &p.mu
+}
+
+// next waits for a task.
+func (p *pool) next() *task {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle++
+	for len(p.tasks) == 0 {
+		p.more.Wait()
+	}
+	p.idle--
+	t := p.tasks[0]
+	p.tasks = p.tasks[1:]
+	return t
+}
+
+// work forks one task after another. It never ends, since its children would
+// end with it.
+func (h *holder) work(p *pool) {
+	th, err := h.newThread(true, p.admin)
+	for {
+		t := p.next()
+		if err != nil {
+			h.forked(t, 0, time.Time{}, err)
+			continue
+		}
+		h.fork(th, t)
+	}
+}
+
+// fork starts a task's process, on a thread that forks.
+func (h *holder) fork(th *thread, t *task) {
+	pid, at, err := h.forker.start(th, t)
+	if !th.patient && errors.Is(err, unix.ETXTBSY) {
+		h.queue(t)
+		return
+	}
+	h.forked(t, pid, at, err)
+}
+
+func (h *holder) forked(t *task, pid int, at time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forking--
@@ -191,7 +280,7 @@ func (h *holder) runs(t *task, pid int, at time.Time) {
 	t.started = Started{PID: pid, At: at}
 	h.pids[pid] = t
 	t.answer(&t.started, nil)
-	signalOne(h.born)
+	h.wakeReaper()
 	if e, ok := h.early[pid]; ok && e.births >= t.birth {
 		h.ended(t, e)
 		return
@@ -341,8 +430,13 @@ func (h *holder) retire(t *task) {
 	h.free = append(h.free, t.slot)
 	h.alive--
 	if h.closing && h.alive == 0 {
-		close(h.idle)
+		h.becomeIdle()
 	}
+}
+
+func (h *holder) becomeIdle() {
+	close(h.idle)
+	h.wakeReaper()
 }
 
 func smallest(a, b int64) int64 {
@@ -394,7 +488,7 @@ func (h *holder) close() {
 	h.closing = true
 	h.killAll(Killed)
 	if h.alive == 0 {
-		close(h.idle)
+		h.becomeIdle()
 	}
 }
 

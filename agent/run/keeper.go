@@ -132,27 +132,30 @@ func (k *Keeper) Close() error {
 // and closes. It is for a node that leaves its pool; who waits for a task still
 // gets its result.
 func (k *Keeper) Shutdown(ctx context.Context) error {
-	s, err := k.wait(ctx)
-	if err != nil {
-		return err
-	}
-	k.mu.Lock()
-	k.leaving = true
-	k.mu.Unlock()
-	_, err = s.call(ctx, &message{Shutdown: true})
-	if err == nil {
-		// The keeper closes the connection as its last act.
-		select {
-		case <-s.gone:
-		case <-ctx.Done():
-			err = ctx.Err()
+	for {
+		s, err := k.wait(ctx)
+		if err != nil {
+			return err
 		}
+		_, err = s.call(ctx, &message{Shutdown: true})
+		if errors.Is(err, errGone) {
+			// It died; the next one is told the same.
+			continue
+		}
+		if err == nil {
+			// The keeper closes the connection as its last act.
+			select {
+			case <-s.gone:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+		k.Close()
+		if err != nil {
+			return fmt.Errorf("shut keeper down: %w", err)
+		}
+		return nil
 	}
-	k.Close()
-	if err != nil {
-		return fmt.Errorf("shut keeper down: %w", err)
-	}
-	return nil
 }
 
 // Lease tells the keeper that the agent's lease ends in d, counted from now.
@@ -293,9 +296,12 @@ func (k *Keeper) detach(s *session, err error) {
 	s.close()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if errors.Is(err, ErrSuperseded) {
+	switch {
+	case errors.Is(err, ErrSuperseded):
 		k.log.Error("another agent has taken over the keeper of this node")
 		k.leaving, k.why = true, ErrSuperseded
+	case s.final:
+		k.leaving = true
 	}
 	k.session = nil
 	close(k.changed)

@@ -81,11 +81,12 @@ type keeper struct {
 	timer    *leaseTimer
 	listener *net.UnixListener
 	hub      hub
+	agents   chan *visit
 }
 
 // newKeeper becomes the node's only keeper and clears up after the last one.
 func newKeeper(ctx context.Context, config *keeperConfig, log *slog.Logger) (k *keeper, err error) {
-	k = &keeper{config: config, instance: rand.Text(), log: log}
+	k = &keeper{config: config, instance: rand.Text(), log: log, agents: make(chan *visit)}
 	if k.lock, err = lockDir(config.Dir); err != nil {
 		return nil, err
 	}
@@ -115,7 +116,9 @@ func newKeeper(ctx context.Context, config *keeperConfig, log *slog.Logger) (k *
 	if f.null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the null device: %w", err)
 	}
-	k.holder = newHolder(g, f, log)
+	if k.holder, err = newHolder(g, f, log); err != nil {
+		return nil, err
+	}
 	if k.timer, err = newLeaseTimer(); err != nil {
 		return nil, err
 	}
@@ -196,6 +199,9 @@ func (k *keeper) run(ctx context.Context) error {
 	reaped := make(chan error, 1)
 	go func() { reaped <- k.holder.reap() }()
 
+	// So is the thread that serves the agent and forks: children end with it.
+	go k.attend()
+
 	var group errgroup.Group
 	group.Go(func() error { return k.accept() })
 	group.Go(func() error { k.timer.run(k.holder.expire); return nil })
@@ -228,6 +234,7 @@ func (k *keeper) end() error {
 	for _, s := range k.holder.slots {
 		s.close()
 	}
+	k.holder.groups.evict(k.holder.threads)
 	var errs []error
 	for _, dir := range k.holder.groups.dirs() {
 		errs = append(errs, removeGroups(dir))

@@ -20,6 +20,8 @@ func (k *Keeper) connect(context.Context) (*session, error) { return nil, errPla
 
 func writeOnce(uintptr, []byte) int { return 0 }
 
+func readBlocking(uintptr, []byte) (int, error) { return 0, errPlatform }
+
 func bootTime() int64 { return time.Now().UnixNano() }
 
 // KeeperMain returns an error: compute nodes run on Linux only.

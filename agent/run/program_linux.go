@@ -78,13 +78,15 @@ func checkSpec(s *Spec) error {
 
 // startProgram tries the candidates until one starts. Like a shell it passes
 // over those that the task's user may not run.
-func startProgram(s *Spec, start func(file string) (int, error)) (int, error) {
+//
+// Unless patient it returns ETXTBSY as it is.
+func startProgram(s *Spec, patient bool, start func(file string) (int, error)) (int, error) {
 	var last error
 	file := s.Args[0]
 	for _, candidate := range programs(s) {
-		pid, err := startUnlessBusy(candidate, start)
-		if err == nil {
-			return pid, nil
+		pid, err := startUnlessBusy(candidate, patient, start)
+		if err == nil || !patient && errors.Is(err, unix.ETXTBSY) {
+			return pid, err
 		}
 		file, last = candidate, err
 		if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOENT) {
@@ -97,10 +99,11 @@ func startProgram(s *Spec, start func(file string) (int, error)) (int, error) {
 // startUnlessBusy retries while the program's file is open for writing. That is
 // often this very process: a file that is being closed here is still open for a
 // moment in a child that is being forked elsewhere (https://go.dev/issue/22315).
-func startUnlessBusy(file string, start func(file string) (int, error)) (int, error) {
+// A thread that has other duties does not wait.
+func startUnlessBusy(file string, patient bool, start func(file string) (int, error)) (int, error) {
 	for delay := time.Millisecond; ; delay *= 2 {
 		pid, err := start(file)
-		if !errors.Is(err, unix.ETXTBSY) || delay > 256*time.Millisecond {
+		if !patient || !errors.Is(err, unix.ETXTBSY) || delay > 256*time.Millisecond {
 			return pid, err
 		}
 		time.Sleep(delay)

@@ -19,9 +19,7 @@ func (h *holder) reap() error {
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ECHILD):
-			select {
-			case <-h.born:
-			case <-h.idle:
+			if !h.awaitBirth() {
 				return nil
 			}
 		case err != nil:
@@ -30,6 +28,25 @@ func (h *holder) reap() error {
 			h.reapOne(pid)
 		}
 	}
+}
+
+// awaitBirth waits until a child may have been born, false if none will be. It
+// waits in the kernel, as for children.
+func (h *holder) awaitBirth() bool {
+	select {
+	case <-h.idle:
+		return false
+	default:
+	}
+	var count [8]byte
+	_, err := unix.Read(h.born, count[:])
+	return err == nil || errors.Is(err, unix.EINTR)
+}
+
+// wakeReaper lets the reaper look for children again.
+func (h *holder) wakeReaper() {
+	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1}
+	_, _ = unix.Write(h.born, one[:])
 }
 
 // peekChild blocks until a child has ended and leaves it unreaped, so that its

@@ -190,7 +190,14 @@ func (k *keeper) accept() error {
 	}
 }
 
-// serve talks with one agent until it goes.
+// visit is an agent that has said hello.
+type visit struct {
+	link  *link
+	hello message
+	over  chan struct{}
+}
+
+// serve waits for an agent to say hello and has it attended to until it goes.
 func (k *keeper) serve(c *net.UnixConn) {
 	l, err := newLink(c)
 	if err != nil {
@@ -198,9 +205,9 @@ func (k *keeper) serve(c *net.UnixConn) {
 		return
 	}
 	defer l.close()
+	v := &visit{link: l, over: make(chan struct{})}
 	_ = c.SetReadDeadline(time.Now().Add(helloTime))
-	var m message
-	if err := l.receive(&m); err != nil || m.Hello == nil {
+	if err := l.receive(&v.hello); err != nil || v.hello.Hello == nil {
 		k.log.Warn("connection did not say hello", "error", err)
 		return
 	}
@@ -209,14 +216,36 @@ func (k *keeper) serve(c *net.UnixConn) {
 		return
 	}
 	defer k.hub.leave(l)
-	defer k.quiet(l)
-	k.greet(l, &m)
+	k.agents <- v
+	<-v.over
+}
+
+// attend serves one agent after another. Its thread waits for requests in the
+// kernel itself and forks most tasks, so that nobody else need be woken for
+// one. It never ends, since its children would end with it.
+func (k *keeper) attend() {
+	th, err := k.holder.newThread(false, false)
+	if err != nil {
+		k.log.Error("tasks are started by other threads", "error", err)
+		th = nil
+	}
+	for v := range k.agents {
+		k.attendOne(v, th)
+		close(v.over)
+	}
+}
+
+func (k *keeper) attendOne(v *visit, th *thread) {
+	defer k.quiet(v.link)
+	v.link.in.block()
+	k.greet(v.link, &v.hello)
+	var m message
 	for {
-		if err := l.receive(&m); err != nil {
+		if err := v.link.receive(&m); err != nil {
 			k.log.Debug("agent has gone", "error", err)
 			return
 		}
-		k.handle(l, &m)
+		k.handle(v.link, &m, th)
 	}
 }
 
@@ -256,11 +285,15 @@ func (k *keeper) quiet(l *link) {
 	}
 }
 
-func (k *keeper) handle(l *link, m *message) {
+func (k *keeper) handle(l *link, m *message, th *thread) {
 	id := m.ID
 	switch {
 	case m.Start != nil:
-		k.holder.start(m.Start, func(s *Started, err error) {
+		if l.in.buffered() {
+			// There is more to do: fork beside it.
+			th = nil
+		}
+		k.holder.start(m.Start, th, func(s *Started, err error) {
 			if err != nil {
 				_ = l.send(&message{ID: id, Error: toWire(err)})
 				return

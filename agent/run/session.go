@@ -16,10 +16,12 @@ type session struct {
 	welcome *welcome
 	lease   int64         // the lease that hello told
 	gone    chan struct{} // closed when the connection has ended
+	final   bool          // the keeper has been shut down; belongs to the reader
 
-	mu    sync.Mutex // guards calls, next
+	mu    sync.Mutex // guards all below
 	calls map[uint64]chan *message
 	next  uint64
+	last  uint64 // the request to shut down, if there was one
 }
 
 // greet says hello on a new link and reads the keeper's welcome.
@@ -68,6 +70,7 @@ func (s *session) read(exited func(*Held)) error {
 		s.mu.Lock()
 		call := s.calls[m.ID]
 		delete(s.calls, m.ID)
+		s.final = s.final || m.ID == s.last && m.ID != 0 && m.Error == nil
 		s.mu.Unlock()
 		if call != nil {
 			reply := m
@@ -92,6 +95,9 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 	s.next++
 	request.ID = s.next
 	s.calls[request.ID] = reply
+	if m.Shutdown {
+		s.last = request.ID
+	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()

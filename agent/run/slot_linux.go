@@ -5,30 +5,18 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A slot runs one task at a time. It owns the groups that the task is in and
-// the threads that fork.
-//
-// The threads live as long as the keeper: the parent death signal of a process
-// is sent when the thread that forked it ends (https://go.dev/issue/27505). One
-// forks tasks that may never gain privileges, and has given up that right for
-// itself, which children inherit and nothing can undo; another, made when first
-// needed, forks those of administrators.
+// A slot runs one task at a time. It owns the groups that the task is in.
 type slot struct {
 	number  int
-	groups  *groups
 	tracker tracker
 	limiter limiter
 	orphan  chan struct{} // size one: an orphan of some slot was reaped
-
-	plain, admin chan *task
-	threads      sync.WaitGroup
 }
 
 func newSlot(g *groups, n int) (*slot, error) {
@@ -36,50 +24,63 @@ func newSlot(g *groups, n int) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{number: n, groups: g, tracker: t, limiter: l, orphan: make(chan struct{}, 1)}, nil
+	return &slot{number: n, tracker: t, limiter: l, orphan: make(chan struct{}, 1)}, nil
 }
 
-// thread returns the channel to the forking thread for a task. The caller holds
-// the keeper's lock.
-func (s *slot) thread(admin bool, fork func(*task, error)) chan<- *task {
-	which := &s.plain
-	if admin {
-		which = &s.admin
-	}
-	if *which == nil {
-		*which = make(chan *task, 1)
-		tasks := *which
-		s.threads.Go(func() { s.serve(tasks, !admin, fork) })
-	}
-	return *which
-}
-
-// close ends the threads, once no task of the slot is left.
 func (s *slot) close() {
-	for _, tasks := range []chan *task{s.plain, s.admin} {
-		if tasks != nil {
-			close(tasks)
-		}
-	}
-	s.threads.Wait()
 	s.tracker.close()
 	s.limiter.close()
 }
 
-// serve forks one task after another on a thread of its own.
-func (s *slot) serve(tasks <-chan *task, noNewPrivileges bool, fork func(*task, error)) {
+// A thread is an operating system thread that forks tasks. It lives as long as
+// the keeper, because the parent death signal of a process is sent when the
+// thread that forked it ends (https://go.dev/issue/27505).
+type thread struct {
+	// patient threads may wait for a program that is being written to.
+	patient bool
+	// in is the slot that the thread forked in last, whose groups it may still
+	// be in.
+	in *slot
+}
+
+// newThread makes the calling goroutine's thread one that forks. Unless it is
+// for administrators it gives up the right to gain privileges, which children
+// inherit and nothing can undo.
+func (h *holder) newThread(patient, admin bool) (*thread, error) {
 	runtime.LockOSThread()
-	err := s.limiter.enter()
-	if err == nil && noNewPrivileges {
-		err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	h.mu.Lock()
+	h.threads = append(h.threads, unix.Gettid())
+	h.mu.Unlock()
+	if err := setTimerSlack(taskSlack); err != nil {
+		return nil, fmt.Errorf("set timer slack: %w", err)
 	}
+	if !admin {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return nil, fmt.Errorf("give up new privileges: %w", err)
+		}
+	}
+	if err := h.groups.enter(); err != nil {
+		return nil, err
+	}
+	return &thread{patient: patient}, nil
+}
+
+// enter takes the thread into the slot, so that a child is born there.
+func (th *thread) enter(s *slot) error {
+	err := errors.Join(s.limiter.enter(th.in == s), s.tracker.enter())
+	th.in = s
 	if err != nil {
-		err = fmt.Errorf("prepare thread of slot %d: %w", s.number, err)
+		return fmt.Errorf("enter slot %d: %w", s.number, err)
 	}
-	for t := range tasks {
-		fork(t, err)
+	return nil
+}
+
+// leave takes it out of those groups in which it would count or be frozen.
+func (th *thread) leave(s *slot) error {
+	if err := errors.Join(s.limiter.leave(), s.tracker.leave()); err != nil {
+		return fmt.Errorf("leave slot %d: %w", s.number, err)
 	}
-	s.groups.leave()
+	return nil
 }
 
 // forker is what all slots share to start processes.
@@ -89,8 +90,8 @@ type forker struct {
 	null  int    // the null device
 }
 
-// start starts the process of a task. It runs on the slot's thread.
-func (f *forker) start(t *task) (pid int, at time.Time, err error) {
+// start starts the process of a task, on a thread that forks.
+func (f *forker) start(th *thread, t *task) (pid int, at time.Time, err error) {
 	s := t.slot
 	if err := s.limiter.begin(t.limits); err != nil {
 		return 0, at, fmt.Errorf("set limits of slot %d: %w", s.number, err)
@@ -104,21 +105,21 @@ func (f *forker) start(t *task) (pid int, at time.Time, err error) {
 		return 0, at, err
 	}
 	defer f.birth.release()
-	if err := s.tracker.enter(); err != nil {
-		return 0, at, fmt.Errorf("enter slot %d: %w", s.number, err)
+	if err := th.enter(s); err != nil {
+		return 0, at, err
 	}
 	attr := &syscall.ProcAttr{Dir: t.spec.Dir, Env: t.spec.Env, Files: files, Sys: f.attributes(t.spec, s)}
-	pid, err = startProgram(t.spec, func(file string) (int, error) {
+	pid, err = startProgram(t.spec, th.patient, func(file string) (int, error) {
 		at = time.Now()
 		return syscall.ForkExec(file, t.spec.Args, attr)
 	})
 	// A thread that stays behind in a group would stop with it, so the task
 	// cannot be.
-	if left := s.tracker.leave(); left != nil {
+	if left := th.leave(s); left != nil {
 		if err == nil {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
-		return 0, at, errors.Join(err, fmt.Errorf("leave slot %d: %w", s.number, left))
+		return 0, at, errors.Join(err, left)
 	}
 	return pid, at, err
 }

@@ -86,8 +86,8 @@ type killRequest struct {
 // A link carries messages over a socket. Messages that are sent while a write
 // is under way leave together in the next one.
 type link struct {
-	conn net.Conn
-	in   *bufio.Reader
+	conn *net.UnixConn
+	in   *source
 	body []byte
 
 	raw  syscall.RawConn
@@ -107,7 +107,7 @@ func newLink(conn *net.UnixConn) (*link, error) {
 	}
 	l := &link{
 		conn: conn,
-		in:   bufio.NewReaderSize(conn, 32<<10),
+		in:   newSource(conn, raw),
 		raw:  raw,
 		wake: make(chan struct{}, 1),
 		done: make(chan struct{}),
@@ -137,9 +137,16 @@ func (l *link) fail(err error) {
 	}
 	l.mu.Unlock()
 	if !errors.Is(err, io.EOF) {
-		l.conn.Close()
+		l.hangUp()
 	}
 	signalOne(l.wake)
+}
+
+// hangUp closes the socket. To close it does not wake who waits in the kernel;
+// to shut it down does.
+func (l *link) hangUp() {
+	_ = l.conn.CloseRead()
+	l.conn.Close()
 }
 
 // send sends a message and never blocks, so that a stopped peer cannot hold up
@@ -187,7 +194,7 @@ func (l *link) writeSome(b []byte) (n int) {
 
 func (l *link) write() {
 	defer close(l.done)
-	defer l.conn.Close()
+	defer l.hangUp()
 	for range l.wake {
 		l.mu.Lock()
 		batch, err := l.out, l.err
@@ -233,6 +240,45 @@ func (l *link) receive(m *message) error {
 	}
 	return nil
 }
+
+// source reads from a socket, either by way of the Go runtime, which leaves the
+// thread to others meanwhile, or by waiting in the kernel.
+type source struct {
+	*bufio.Reader
+	conn     *net.UnixConn
+	raw      syscall.RawConn
+	blocking bool
+}
+
+func newSource(conn *net.UnixConn, raw syscall.RawConn) *source {
+	s := &source{conn: conn, raw: raw}
+	s.Reader = bufio.NewReaderSize(readFunc(s.read), 32<<10)
+	return s
+}
+
+// block makes the source wait in the kernel from now on.
+func (s *source) block() { s.blocking = true }
+
+// buffered reports whether something can be read at once.
+func (s *source) buffered() bool { return s.Buffered() > 0 }
+
+func (s *source) read(b []byte) (n int, err error) {
+	if !s.blocking {
+		return s.conn.Read(b)
+	}
+	rerr := s.raw.Read(func(fd uintptr) bool {
+		n, err = readBlocking(fd, b)
+		return true
+	})
+	if rerr != nil {
+		return 0, rerr
+	}
+	return n, err
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(b []byte) (int, error) { return f(b) }
 
 // broken reports whether the link has ended.
 func (l *link) broken() bool {
