@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -130,7 +131,23 @@ func loadConfig(path string, environ []string) (Config, error) {
 	if err := k.UnmarshalWithConf("", &config, koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: decoder}); err != nil {
 		return config, fmt.Errorf("configuration: %w", err)
 	}
-	return config, nil
+	return config, config.validate()
+}
+
+// minLease is the shortest lease with which a busy machine does not take its
+// own nodes for lost.
+const minLease = 2 * time.Second
+
+func (c Config) validate() error {
+	switch {
+	case c.Nodes.Lease < minLease:
+		return fmt.Errorf("configuration: nodes.lease is at least %s, not %s", minLease, c.Nodes.Lease)
+	case c.Nodes.Max < 0:
+		return fmt.Errorf("configuration: nodes.max is not negative, as %d is", c.Nodes.Max)
+	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
+		return errors.New("configuration: tls.certificate and tls.key go together")
+	}
+	return nil
 }
 
 // account is the domain's form of a configured account.
