@@ -198,9 +198,15 @@ func (y *yard) handNode() *script {
 // assign binds tasks of the job "job" to a node.
 func (y *yard) assign(node *script, tasks ...batch.TaskID) int {
 	y.t.Helper()
+	return y.assignOf("job", node, tasks...)
+}
+
+// assignOf binds tasks of a job to a node and says how many it got.
+func (y *yard) assignOf(job batch.JobID, node *script, tasks ...batch.TaskID) int {
+	y.t.Helper()
 	var list []control.Assignment
 	for _, id := range tasks {
-		list = append(list, control.Assignment{TaskRef: store.TaskRef{Job: "job", Task: id}, Node: node.id})
+		list = append(list, control.Assignment{TaskRef: store.TaskRef{Job: job, Task: id}, Node: node.id})
 	}
 	n, err := y.Assign(ctx(y.t), acct, list, nil, nil)
 	y.check(err)
