@@ -10,7 +10,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/batchyard/batchyard/agent/run"
@@ -48,13 +50,6 @@ type Options struct {
 	Log          *slog.Logger
 }
 
-// Reports wait this long for company while the node has other work, and twice
-// as long when they only tell that something began (architecture section 11).
-const (
-	endedCoalesce   = 2 * time.Millisecond
-	startedCoalesce = 2 * endedCoalesce
-)
-
 // ErrLeft is returned by Run when the node was ordered to leave its pool and
 // has done so.
 var ErrLeft = errors.New("node has left its pool")
@@ -68,19 +63,25 @@ type Agent struct {
 	Options
 	instance string
 	info     batch.AgentInfo
-	settings *batch.NodeSettings
+	settings atomic.Pointer[batch.NodeSettings]
 	keeper   *run.Keeper
 	tree     *tree
 	users    users
 	fetcher  *fetcher
 	boots    *boots
 	desk     *desk
-	work     sync.WaitGroup // attempts, boots, file requests
-	changed  chan urgency
-	applied  time.Time // when the call was sent whose orders were applied last
 	disk     *diskWatch
 	files    *fileDesk
+	changed  chan urgency
+
+	// working is the lifetime of all that follows from orders. It ends, with
+	// errStopping, when the agent does; the keeper goes on with what runs.
+	working context.Context //nolint:containedctx // the lifetime of running tasks, set before the first begins
+	work    sync.WaitGroup  // attempts, boots, removals, file requests
 }
+
+// errStopping is the cause of attempts being abandoned, not ended.
+var errStopping = errors.New("agent is stopping")
 
 // urgency is how soon a change should be reported.
 type urgency int
@@ -99,32 +100,29 @@ func New(o Options) *Agent {
 }
 
 // Run brings the node up and serves until ctx ends (nil), the node has left
-// its pool (ErrLeft) or the server refuses it (ErrRefused).
+// its pool (ErrLeft) or the server refuses it (ErrRefused). It may be called
+// once.
 func (a *Agent) Run(ctx context.Context) error {
 	unlock, err := lockFolder(a.State)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if a.boots, err = openBoots(a); err != nil {
+		return err
+	}
 	orders, sent, err := a.hello(ctx)
+	if errors.Is(err, ErrRefused) {
+		a.endKept(ctx)
+	}
 	if err != nil {
 		return quiet(ctx, err)
 	}
-	if err := a.open(ctx, orders); err != nil {
+	if err := a.open(ctx, orders.Settings); err != nil {
 		return quiet(ctx, err)
 	}
-	defer func() { _ = a.keeper.Close() }()
-	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer a.work.Wait()
-	defer stop(errStopping)
-	a.desk.begin(working)
-	a.apply(orders, sent)
-	a.work.Go(func() { a.disk.run(working) })
-	err = a.serve(ctx)
-	switch {
-	case errors.Is(err, ErrLeft), errors.Is(err, ErrRefused), a.KillTasksOnStop:
-		a.shutdown(ctx)
-	}
+	defer a.close()
+	err = a.serve(ctx, orders, sent)
 	return quiet(ctx, err)
 }
 
@@ -136,19 +134,41 @@ func quiet(ctx context.Context, err error) error {
 	return err
 }
 
-// errStopping is the cause of attempts being abandoned, not ended: the keeper
-// goes on with them.
-var errStopping = errors.New("agent is stopping")
+// serve works on orders until there is a reason to stop, and then stops all
+// work, which leaves processes to the keeper or ends them too.
+func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Time) error {
+	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	a.working = working
+	defer a.work.Wait()
+	defer stop(errStopping)
+	a.work.Go(a.disk.run)
+	c := newCalls(a)
+	c.apply(orders, sent)
+	err := c.serve(ctx)
+	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || ctx.Err() != nil && a.KillTasksOnStop {
+		stop(errStopping)
+		a.shutdown(ctx)
+	}
+	return err
+}
 
 // hello makes the first call, which brings settings and everything this node
 // should hold. It repeats until the server is there.
 func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) {
-	hostname, _ := os.Hostname()
+	hostname, err := os.Hostname()
+	if err != nil {
+		return batch.NodeOrders{}, time.Time{}, fmt.Errorf("read host name: %w", err)
+	}
 	a.info = batch.AgentInfo{Version: a.Version, Hostname: hostname, IPAddress: localAddress()}
+	info := a.info // it is not complete yet
+	report := batch.NodeReport{Instance: a.instance, Agent: &info, NoWait: true}
+	a.boots.report(&report)
 	var sent time.Time
 	orders, err := backoff.Retry(ctx, func() (batch.NodeOrders, error) {
+		calling, cancel := context.WithTimeout(ctx, callTime(time.Minute))
+		defer cancel()
 		sent = time.Now()
-		orders, err := a.Server.Sync(ctx, batch.NodeReport{Instance: a.instance, Agent: &a.info, NoWait: true})
+		orders, err := a.Server.Sync(calling, report)
 		if refused(err) {
 			return orders, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))
 		}
@@ -168,6 +188,18 @@ func retryDelays() *backoff.ExponentialBackOff {
 	return delays
 }
 
+// pause waits out a delay and tells whether the context still lasts.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // refused tells whether trying again is of no use.
 func refused(err error) bool {
 	switch batch.CodeOf(err) {
@@ -179,7 +211,10 @@ func refused(err error) bool {
 
 // localAddress is the address of this machine that others see, or loopback.
 func localAddress() string {
-	addresses, _ := net.InterfaceAddrs()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		addresses = nil // then nobody else is told of one
+	}
 	for _, address := range addresses {
 		if ip, ok := address.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() && ip.IP.To4() != nil {
 			return ip.IP.String()
@@ -189,41 +224,36 @@ func localAddress() string {
 }
 
 // open prepares folders and the keeper for the node's settings.
-func (a *Agent) open(ctx context.Context, orders batch.NodeOrders) error {
-	a.settings = orders.Settings
-	var err error
+func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err error) {
+	a.settings.Store(settings)
 	if a.tree, err = openTree(a.Root); err != nil {
 		return err
 	}
-	a.keeper, err = run.Open(ctx, run.Options{
-		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log,
-		Node: run.NodeLimits{
-			MemoryBytes: a.settings.Size.Memory, Cores: float64(a.settings.Size.Cores),
-			Processes: maxProcesses, TaskProcesses: maxTaskProcesses, FileBytes: a.settings.Size.Disk,
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("open keeper: %w", err)
-	}
-	capabilities := a.keeper.Capabilities()
-	a.info.Unenforced = capabilities.Missing
-	a.users = newUsers(a.UIDBase, capabilities.Root, a.settings)
-	if capabilities.Root {
-		if closed := closedParent(a.tree.path); closed != "" {
-			a.users.own = false
-			a.info.Unenforced = append(a.info.Unenforced,
-				fmt.Sprintf("tasks run as the agent's user, because %s is closed to other users", closed))
-		}
-	}
-	if err := a.tree.prepare(a.users); err != nil {
+	if a.keeper, err = a.openKeeper(ctx, settings.Size); err != nil {
+		a.tree.close()
 		return err
 	}
-	a.fetcher = newFetcher(a.settings.AllowHosts)
-	a.disk = &diskWatch{agent: a, limit: a.settings.Size.Disk}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	capabilities := a.keeper.Capabilities()
+	a.info.Unenforced = slices.Clone(capabilities.Missing)
+	a.users = users{base: a.UIDBase, own: capabilities.Root && a.UIDBase > 0}
+	if closed := closedParent(a.tree.path); a.users.own && closed != "" {
+		a.users.own = false
+		a.info.Unenforced = append(a.info.Unenforced,
+			fmt.Sprintf("tasks run as the agent's user, because %s is closed to other users", closed))
+	}
+	if err := a.tree.prepare(); err != nil {
+		return err
+	}
+	a.fetcher = newFetcher(settings.AllowHosts)
+	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = &fileDesk{agent: a, answering: map[string]bool{}}
 	a.desk = newDesk(a)
-	a.boots, err = openBoots(a)
-	return err
+	return nil
 }
 
 // Bounds of processes: a node of any size may run this many, a task half.
@@ -232,13 +262,49 @@ const (
 	maxTaskProcesses = 4096
 )
 
-// shutdown ends every task, removes the keeper and waits.
+func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (*run.Keeper, error) {
+	keeper, err := run.Open(ctx, run.Options{
+		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log,
+		Node: run.NodeLimits{
+			MemoryBytes: size.Memory, Cores: float64(size.Cores),
+			Processes: maxProcesses, TaskProcesses: maxTaskProcesses, FileBytes: size.Disk,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open keeper: %w", err)
+	}
+	return keeper, nil
+}
+
+// close leaves the keeper and what runs to the next agent.
+func (a *Agent) close() {
+	if err := a.keeper.Close(); err != nil {
+		a.Log.Error("keeper not left well", "err", err)
+	}
+	a.tree.close()
+}
+
+// shutdownTime bounds the end of all tasks.
+const shutdownTime = 30 * time.Second
+
+// shutdown ends every task and the keeper.
 func (a *Agent) shutdown(ctx context.Context) {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	if err := a.keeper.Shutdown(limited); err != nil {
 		a.Log.Error("tasks could not be ended", "err", err)
 	}
+}
+
+// endKept ends what an agent before this one has left running on a node that
+// is no more.
+func (a *Agent) endKept(ctx context.Context) {
+	var err error
+	if a.keeper, err = a.openKeeper(ctx, batch.Size{}); err != nil {
+		a.Log.Error("tasks of a refused node not found", "err", err)
+		return
+	}
+	a.shutdown(ctx)
 }
 
 // note tells the loop that the report has changed; calls coalesce.

@@ -3,13 +3,42 @@ package agent
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
 )
 
+// attemptID names an attempt.
+type attemptID struct {
+	job     batch.JobID
+	task    batch.TaskID
+	attempt int
+}
+
+// String is the name of the attempt's process at the keeper.
+func (id attemptID) String() string {
+	return string(id.job) + "/" + string(id.task) + "/" + strconv.Itoa(id.attempt)
+}
+
+// parseAttemptID is the inverse of String.
+func parseAttemptID(name string) (attemptID, bool) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 3 {
+		return attemptID{}, false
+	}
+	attempt, err := strconv.Atoi(parts[2])
+	return attemptID{batch.JobID(parts[0]), batch.TaskID(parts[1]), attempt}, err == nil
+}
+
 // attempt is one attempt of a task on this node. Its desk's lock guards it,
 // save what is set before it begins.
+//
+//	held ──▶ running ──▶ ended
+//	  └─────────┴──────▶ released
+//
+// It is forgotten once the orders no longer name it and nothing of it runs.
 type attempt struct {
 	agent *Agent
 	id    attemptID
@@ -20,19 +49,20 @@ type attempt struct {
 	outcome *batch.Outcome
 	// begun: has, or had, a goroutine. unwanted: the orders no longer name it.
 	begun, unwanted bool
-	// adopted is when its process began, if an earlier agent started it and
-	// the keeper still has it.
-	adopted time.Time
+	// adopted tells that an earlier agent started its process, which the
+	// keeper still has.
+	adopted bool
 	// slot is the number of its slot while it has a goroutine, else -1.
 	slot     int
 	cancel   context.CancelCauseFunc
-	finished chan struct{}
+	finished chan struct{} // closed when its goroutine is over
 }
 
 // Why an attempt is cancelled.
 var (
 	errUnwanted = errors.New("the orders no longer name the attempt")
 	errReleased = errors.New("the attempt was asked back")
+	errLease    = errors.New("the lease has run out")
 )
 
 func (t *attempt) report() batch.TaskReport {
@@ -41,35 +71,30 @@ func (t *attempt) report() batch.TaskReport {
 	}
 }
 
-// done is closed when the attempt's goroutine is over.
-func (t *attempt) done() <-chan struct{} { return t.finished }
+// final tells that nothing more happens to it here.
+func (t *attempt) final() bool { return t.phase == batch.PhaseEnded || t.phase == batch.PhaseReleased }
 
 // execute runs the attempt to its end and settles it.
 func (t *attempt) execute(ctx context.Context) {
 	defer close(t.finished)
 	outcome := t.perform(ctx)
-	t.agent.desk.settled(t, outcome, errors.Is(context.Cause(ctx), errStopping))
+	t.agent.desk.settled(t, outcome)
 }
 
 // perform returns nil when the attempt is given back.
 func (t *attempt) perform(ctx context.Context) *batch.Outcome {
-	a := t.agent
+	a, place := t.agent, taskPlace(t.id.job, t.id.task)
+	start := a.desk.running(t)
 	c := &command{
-		agent: a, id: t.id.String(), started: t.adopted, slot: t.slot,
-		place: taskPlace(t.id.job, t.id.task), line: t.run.CommandLine, files: t.run.ResourceFiles,
-		user: t.run.UserIdentity, limit: t.run.MaxWallClockTime,
-		env: a.taskEnvironment(t.id.job, t.id.task, t.id.attempt, t.run.EnvironmentSettings),
-	}
-	if t.start == nil {
-		a.desk.running(t, batch.At(time.Now()))
-	} else {
-		a.desk.running(t, *t.start)
+		agent: a, id: t.id.String(), adopted: t.adopted, slot: t.slot, place: place, line: t.run.CommandLine,
+		files: t.run.ResourceFiles, user: t.run.UserIdentity, start: start.Time, limit: t.run.MaxWallClockTime,
+		env: a.taskEnvironment(t.id, t.run.EnvironmentSettings),
 	}
 	outcome := c.perform(ctx)
 	if outcome == nil {
 		return nil
 	}
-	if failure := a.upload(ctx, t, outcome.Failure == nil); failure != nil && outcome.Failure == nil {
+	if failure := a.upload(ctx, place, t.run.OutputFiles, outcome.Failure == nil); failure != nil && outcome.Failure == nil {
 		outcome.Failure = failure
 	}
 	if ctx.Err() != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,10 +22,13 @@ import (
 type boots struct {
 	agent *Agent
 
-	mu      sync.Mutex // guards all below
-	state   bootState
-	booting bool
-	open    bool
+	mu     sync.Mutex // guards all below
+	state  bootState
+	wanted int  // the newest boot that was asked for
+	open   bool // tasks may begin
+	busy   bool // a boot is under way
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the boot begun last is over
 }
 
 // startPrefix begins the names of start tasks at the keeper; no job can be
@@ -33,17 +37,20 @@ const startPrefix = "start task/"
 
 // bootState is what an agent remembers over its own restart.
 type bootState struct {
-	// Boot and Image are the newest that this node has begun; Done is the
-	// newest boot whose start task is over.
+	// Boot and Image are the newest for which the node was cleared: what ran
+	// before has ended, and for a new image the directory is empty.
 	Boot  int `json:"boot"`
 	Image int `json:"image"`
-	Done  int `json:"done"`
-	// StartTask is the newest run.
+	// Done is the newest boot after which tasks could begin, or could not
+	// because the start task had failed.
+	Done int `json:"done"`
+	// StartTask is the newest run of this boot.
 	StartTask *batch.StartTaskInfo `json:"startTask,omitempty"`
 }
 
 func openBoots(a *Agent) (*boots, error) {
-	b := &boots{agent: a}
+	b := &boots{agent: a, cancel: func() {}, done: make(chan struct{})}
+	close(b.done)
 	text, err := os.ReadFile(b.file())
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
@@ -54,14 +61,13 @@ func openBoots(a *Agent) (*boots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read last boot: %w", err)
 	}
-	b.open = b.state.Done == b.state.Boot && b.state.Boot > 0 && !b.failed()
 	return b, nil
 }
 
 func (b *boots) file() string { return filepath.Join(b.agent.State, "boot.json") }
 
 // save writes the state so that a kill leaves the old one or the new one. A
-// power cut may take it: then the node boots again.
+// power cut may take it: then the node boots again. The caller holds the lock.
 func (b *boots) save() {
 	text, err := json.Marshal(b.state)
 	if err == nil {
@@ -75,10 +81,15 @@ func (b *boots) save() {
 	}
 }
 
+// report adds how far the node is. While a boot clears the node, its start task
+// has not run yet.
 func (b *boots) report(report *batch.NodeReport) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	report.Boot, report.Booting, report.StartTask = b.state.Done, b.booting, b.state.StartTask
+	report.Boot, report.Booting = b.state.Done, b.busy
+	if b.state.Boot >= b.wanted {
+		report.StartTask = b.state.StartTask
+	}
 }
 
 // ready tells whether tasks may begin.
@@ -88,126 +99,206 @@ func (b *boots) ready() bool {
 	return b.open
 }
 
-// failed tells whether the start task failed and tasks must wait for success.
-func (b *boots) failed() bool {
-	task, info := b.agent.settings.StartTask, b.state.StartTask
-	return task != nil && *task.WaitForSuccess && info != nil && info.Result != batch.ResultSuccess
+// waits tells whether tasks wait for a start task to succeed.
+func waits(task *batch.StartTask) bool {
+	return task != nil && (task.WaitForSuccess == nil || *task.WaitForSuccess)
 }
 
-// take starts the boot that is asked for, unless one is under way: then the
-// next orders find it done and ask again.
-func (b *boots) take(orders batch.NodeOrders) {
+// take shuts the node for the boot that is asked for, and returns a function
+// that begins it. One that is under way is given up: what it waits for may
+// never come, and the new one begins at the beginning. The first orders of an
+// agent make it look where the last boot stands.
+func (b *boots) take(orders batch.NodeOrders) (begin func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.booting || orders.Leave || orders.Boot <= b.state.Done {
-		return
+	if orders.Leave {
+		b.cancel()
+		b.open = false
 	}
-	again := b.state.Boot == orders.Boot // an earlier agent began this boot
-	wipe := orders.Image > b.state.Image
-	b.state.Boot, b.state.Image = orders.Boot, orders.Image
-	b.booting, b.open = true, false
-	if !again {
-		b.state.StartTask = nil
+	if orders.Leave || orders.Boot <= b.wanted {
+		return func() {}
 	}
-	b.save()
-	b.agent.work.Go(func() { b.boot(b.agent.desk.context(), orders.Boot, wipe, again) })
+	b.cancel()
+	before := b.done
+	ctx, cancel := context.WithCancel(b.agent.working)
+	b.wanted, b.cancel, b.done, b.busy = orders.Boot, cancel, make(chan struct{}), true
+	b.open = b.state.Done == orders.Boot && !b.failed()
+	done := b.done
+	return func() {
+		b.agent.work.Go(func() {
+			defer cancel()
+			<-before
+			b.boot(ctx, orders.Boot, orders.Image)
+			b.over(done)
+		})
+	}
 }
 
-func (b *boots) boot(ctx context.Context, number int, wipe, again bool) {
-	a := b.agent
-	if !again {
-		a.desk.endAll(ctx)
+// over notes that a boot is over, whether or not it came to its end.
+func (b *boots) over(done chan struct{}) {
+	b.mu.Lock()
+	if b.done == done {
+		b.busy = false
 	}
-	if wipe {
-		if err := errors.Join(a.tree.wipe(), a.tree.prepare(a.users)); err != nil {
-			a.Log.Error("node not wiped", "err", err)
+	close(done)
+	b.mu.Unlock()
+	b.agent.note(soon)
+}
+
+// failed tells whether tasks may not begin because the start task failed. The
+// caller holds the lock.
+func (b *boots) failed() bool {
+	info := b.state.StartTask
+	return waits(b.agent.settings.Load().StartTask) && info != nil && info.Result != batch.ResultSuccess
+}
+
+// boot does what is left to do of a boot: all of it, or the rest of what an
+// earlier agent had begun.
+func (b *boots) boot(ctx context.Context, number, image int) {
+	b.mu.Lock()
+	cleared, finished := b.state.Boot == number, b.state.Done == number
+	running := b.state.StartTask != nil && b.state.StartTask.State == batch.StartTaskRunning
+	b.mu.Unlock()
+	if !cleared && !b.clear(ctx, number, image) {
+		return
+	}
+	task := b.agent.settings.Load().StartTask
+	if !finished && !waits(task) {
+		b.finish(number)
+	}
+	if task != nil && (!finished || running) && !b.startTask(ctx, task, number) {
+		return
+	}
+	if !finished {
+		b.finish(number)
+	}
+}
+
+// clear ends all that runs, and for a new image empties the node.
+func (b *boots) clear(ctx context.Context, number, image int) bool {
+	a := b.agent
+	a.desk.endAll(ctx)
+	for _, held := range a.keeper.Held() {
+		if strings.HasPrefix(held.ID, startPrefix) {
+			a.endProcess(held.ID)
 		}
 	}
-	task := a.settings.StartTask
-	if task != nil && !*task.WaitForSuccess {
-		b.finished(number, true)
-	}
-	if task != nil {
-		b.startTask(ctx, task, number)
+	b.mu.Lock()
+	wipe := image > b.state.Image
+	b.mu.Unlock()
+	if wipe && !a.wipe(ctx) {
+		return false
 	}
 	if ctx.Err() != nil {
-		return
+		return false
 	}
-	b.finished(number, false)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state.Boot, b.state.Image, b.state.StartTask = number, image, nil
+	b.save()
+	return true
 }
 
-// finished opens the node for tasks, unless its start task failed. Early tells
-// that the start task still runs and nobody waits for it.
-func (b *boots) finished(number int, early bool) {
+// wipe empties the node's directory, again and again until it is empty.
+func (a *Agent) wipe(ctx context.Context) bool {
+	delays := retryDelays()
+	for {
+		err := errors.Join(a.tree.wipe(), a.tree.prepare())
+		if err == nil || ctx.Err() != nil {
+			return err == nil
+		}
+		a.Log.Error("node not wiped", "err", err)
+		if !pause(ctx, delays.NextBackOff()) {
+			return false
+		}
+	}
+}
+
+// finish opens the node for tasks, unless its start task failed.
+func (b *boots) finish(number int) {
 	b.mu.Lock()
-	b.state.Done = number
-	b.booting = early
-	b.open = !b.failed() || early
-	b.save()
+	if b.state.Done != number {
+		b.state.Done = number
+		b.save()
+	}
+	b.open = b.wanted == number && !b.failed()
 	b.mu.Unlock()
 	b.agent.desk.schedule()
 	b.agent.note(soon)
 }
 
-// startTask runs the start task until it succeeds or its retries are used up.
-func (b *boots) startTask(ctx context.Context, task *batch.StartTask, number int) {
-	for retry := b.firstTry(); ; retry++ {
+// startTask runs the start task until it succeeds or its retries are used up;
+// it goes on where an earlier agent had come to. False: ctx has ended.
+func (b *boots) startTask(ctx context.Context, task *batch.StartTask, number int) bool {
+	delays := retryDelays()
+	for tries := 0; ; tries++ {
+		retry, more := b.nextTry(task)
+		if !more {
+			return true
+		}
+		if tries > 0 && !pause(ctx, delays.NextBackOff()) {
+			return false
+		}
 		id := fmt.Sprintf(startPrefix+"%d/%d", number, retry)
 		outcome := b.try(ctx, task, id, retry)
 		if ctx.Err() != nil {
-			return
+			return false
 		}
+		if outcome != nil {
+			b.ended(outcome)
+		}
+		// Without an outcome keeper or lease were lost, which is not the
+		// task's fault: the same try is made again.
 		b.agent.keeper.Forget(id)
-		if outcome == nil {
-			continue // the keeper was lost, which is not the task's fault
-		}
-		b.ended(outcome)
-		if outcome.Failure == nil || (task.MaxTaskRetryCount >= 0 && retry >= task.MaxTaskRetryCount) {
-			return
-		}
 	}
 }
 
-// firstTry is the retry that an earlier agent had come to.
-func (b *boots) firstTry() int {
+// nextTry is the number of the next retry, if there is to be one.
+func (b *boots) nextTry(task *batch.StartTask) (retry int, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state.StartTask == nil {
-		return 0
+	info := b.state.StartTask
+	switch {
+	case info == nil:
+		return 0, true
+	case info.State == batch.StartTaskRunning:
+		return info.RetryCount, true
+	case info.Result == batch.ResultSuccess:
+		return 0, false
 	}
-	return b.state.StartTask.RetryCount
+	return info.RetryCount + 1, task.MaxTaskRetryCount < 0 || info.RetryCount < task.MaxTaskRetryCount
 }
 
 func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry int) *batch.Outcome {
-	adopted := b.held(id)
-	now := batch.At(time.Now())
-	b.mu.Lock()
-	info := &batch.StartTaskInfo{State: batch.StartTaskRunning, StartTime: now, RetryCount: retry}
-	if !adopted.IsZero() && b.state.StartTask != nil {
-		info.StartTime = b.state.StartTask.StartTime
+	began, adopted := b.held(id)
+	if !adopted {
+		began = time.Now()
 	}
+	start := batch.At(began)
+	info := &batch.StartTaskInfo{State: batch.StartTaskRunning, StartTime: start, RetryCount: retry}
 	if retry > 0 {
-		info.LastRetryTime = &now
+		info.LastRetryTime = &start
 	}
+	b.mu.Lock()
 	b.state.StartTask = info
 	b.save()
 	b.mu.Unlock()
 	b.agent.note(soon)
 	c := &command{
-		agent: b.agent, id: id, started: adopted, place: startupName, line: task.CommandLine,
+		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine, start: start.Time,
 		files: task.ResourceFiles, user: task.UserIdentity, env: settingsOf(task.EnvironmentSettings), keep: true,
 	}
 	return c.perform(ctx)
 }
 
-// held is when the keeper's process of that name began, or the zero time.
-func (b *boots) held(id string) time.Time {
+// held is when the keeper's process of that name began, if it has one.
+func (b *boots) held(id string) (time.Time, bool) {
 	for _, held := range b.agent.keeper.Held() {
 		if held.ID == id {
-			return held.Started.At
+			return held.Started.At, true
 		}
 	}
-	return time.Time{}
+	return time.Time{}, false
 }
 
 func (b *boots) ended(outcome *batch.Outcome) {

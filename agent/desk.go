@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +17,7 @@ type desk struct {
 	agent *Agent
 
 	mu       sync.Mutex // guards all below
-	working  context.Context
-	revision int64
+	revision int64      // of the orders applied last
 	leave    bool
 	attempts []*attempt // in the order they came, which is the order they start
 	slots    int        // free slots
@@ -32,37 +30,39 @@ type desk struct {
 }
 
 func newDesk(a *Agent) *desk {
-	d := &desk{agent: a, slots: a.settings.TaskSlots, removing: map[int64]batch.Removal{}, removed: map[int64]bool{}}
-	d.slotFree = slices.Repeat([]bool{true}, d.slots)
-	d.orphans = map[string]time.Time{}
+	slots := a.settings.Load().TaskSlots
+	d := &desk{
+		agent: a, slots: slots, slotFree: slices.Repeat([]bool{true}, slots), orphans: map[string]time.Time{},
+		removing: map[int64]batch.Removal{}, removed: map[int64]bool{},
+	}
 	for _, held := range a.keeper.Held() {
-		d.orphans[held.ID] = held.Started.At
+		if !strings.HasPrefix(held.ID, startPrefix) {
+			d.orphans[held.ID] = held.Started.At
+		}
 	}
 	return d
 }
 
-// begin gives the desk the context of all work.
-func (d *desk) begin(working context.Context) {
+// applied is the revision of the orders applied last.
+func (d *desk) applied() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.working = working
+	return d.revision
 }
 
-// idle tells that nothing is held back from the server by waiting: no attempt
-// runs or waits to.
+// idle tells that no attempt runs or waits to, so that a report held back for
+// company would find none.
 func (d *desk) idle() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool {
-		return t.phase == batch.PhaseHeld || t.phase == batch.PhaseRunning
-	})
+	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool { return !t.final() })
 }
 
-// empty tells that there is nothing at all.
-func (d *desk) empty() bool {
+// owesNothing tells that there is nothing here that the server could want.
+func (d *desk) owesNothing() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.attempts) == 0
+	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool { return t.phase != batch.PhaseReleased })
 }
 
 // report adds what is held.
@@ -70,13 +70,17 @@ func (d *desk) report(report *batch.NodeReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	report.Revision = d.revision
-	for _, t := range d.attempts {
-		report.Tasks = append(report.Tasks, t.report())
+	if len(d.attempts) > 0 {
+		report.Tasks = make([]batch.TaskReport, len(d.attempts))
+	}
+	for i, t := range d.attempts {
+		report.Tasks[i] = t.report()
 	}
 	for id := range d.removed {
 		report.Removed = append(report.Removed, id)
 	}
-	report.Left = d.leave && len(d.attempts) == 0
+	slices.Sort(report.Removed)
+	report.Left = d.leave && len(d.attempts) == 0 && !report.Booting
 }
 
 // take compares orders with what is held.
@@ -100,84 +104,90 @@ func (d *desk) take(orders batch.NodeOrders) {
 			d.accept(o)
 		}
 	}
-	d.takeRemovals(orders.Removals)
-	if d.leave {
-		d.agent.note(soon)
-	}
 	d.endOrphans()
-}
-
-// endOrphans ends what an earlier agent started and the first orders do not
-// name.
-func (d *desk) endOrphans() {
-	for id := range d.orphans {
-		if !strings.HasPrefix(id, startPrefix) {
-			d.agent.work.Go(func() { d.endOrphan(id) })
-		}
-	}
-	d.orphans = nil
-}
-
-func (d *desk) endOrphan(id string) {
-	process := d.agent.keeper.Process(run.Spec{ID: id})
-	if err := process.Kill(d.working, 0); err != nil {
-		d.agent.Log.Warn("process of an earlier agent not ended", "id", id, "err", err)
-	}
-	if _, err := process.Wait(d.working); err == nil {
-		d.agent.keeper.Forget(id)
+	d.takeRemovals(orders.Removals)
+	if d.leave && len(d.attempts) == 0 {
+		d.agent.note(soon)
 	}
 }
 
 // compare settles one attempt that is held with what the orders say of it and
 // tells whether it is forgotten.
 func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
-	final := t.phase == batch.PhaseEnded || t.phase == batch.PhaseReleased
 	switch {
-	case order == nil && (final || !t.begun):
+	case order == nil && (t.final() || !t.begun):
 		d.agent.keeper.Forget(t.id.String())
 		return true
 	case order == nil:
 		// Nobody wants it any more. It goes once nothing of it runs.
 		t.unwanted = true
 		t.cancel(errUnwanted)
-	case order.Release == batch.ReleaseUnstarted && !t.begun, order.Release == batch.ReleaseAlways && !t.begun:
-		if !final {
-			t.phase = batch.PhaseReleased
-			d.agent.note(soon)
-		}
-	case order.Release == batch.ReleaseAlways && !final:
+	case t.final():
+	case !t.begun && (order.Release != "" || d.leave):
+		t.phase = batch.PhaseReleased
+		d.agent.note(soon)
+	case t.begun && (order.Release == batch.ReleaseAlways || d.leave):
 		t.cancel(errReleased)
 	}
 	return false
 }
 
-// accept takes a new attempt.
+// accept takes a new attempt. One that an earlier agent began goes on; one that
+// was begun and is not here any more is given back.
 func (d *desk) accept(o *batch.TaskOrder) {
 	id := attemptID{o.Job, o.Task, o.Attempt}
 	t := &attempt{agent: d.agent, id: id, run: o.Run, phase: batch.PhaseHeld, slot: -1, finished: make(chan struct{})}
+	d.attempts = append(d.attempts, t)
 	if began, ok := d.orphans[id.String()]; ok {
-		start := batch.At(began)
-		t.adopted, t.start = began, &start
 		delete(d.orphans, id.String())
-	} else if o.Release != "" || o.Started {
+		start := batch.At(began)
+		t.adopted, t.start = true, &start
+		d.start(t, d.agent.users.slotOf(d.agent.tree.owner(taskPlace(o.Job, o.Task))))
+	} else if o.Started {
 		t.phase = batch.PhaseReleased
 		d.agent.note(soon)
 	}
-	d.attempts = append(d.attempts, t)
+	d.compare(t, o)
 }
 
-// schedule starts attempts in their order while slots are free. Adopted ones
-// run already and go first.
+// endOrphans ends what an earlier agent started and the first orders do not
+// name. Until they have ended they are attempts that nobody wants, so that
+// their directories are neither removed nor used again too early.
+func (d *desk) endOrphans() {
+	for name := range d.orphans {
+		id, ok := parseAttemptID(name)
+		if !ok {
+			d.agent.work.Go(func() { d.agent.endProcess(name) })
+			continue
+		}
+		t := &attempt{agent: d.agent, id: id, run: &batch.TaskRun{}, adopted: true, unwanted: true, finished: make(chan struct{})}
+		d.attempts = append(d.attempts, t)
+		d.start(t, -1)
+		t.cancel(errUnwanted)
+	}
+	d.orphans = nil
+}
+
+// endProcess kills a process at the keeper and forgets it.
+func (a *Agent) endProcess(id string) {
+	process := a.keeper.Process(run.Spec{ID: id})
+	err := process.Kill(a.working, 0)
+	if err == nil {
+		_, err = process.Wait(a.working)
+	}
+	if err == nil {
+		a.keeper.Forget(id)
+	} else if a.working.Err() == nil {
+		a.Log.Error("process of an earlier agent not ended", "id", id, "err", err)
+	}
+}
+
+// schedule starts attempts in their order while slots are free.
 func (d *desk) schedule() {
 	ready := d.agent.boots.ready()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, t := range d.attempts {
-		if !t.adopted.IsZero() && !t.begun {
-			d.start(t)
-		}
-	}
-	if !ready || d.leave {
+	if !ready || d.leave || d.agent.working.Err() != nil {
 		return
 	}
 	for _, t := range d.attempts {
@@ -188,7 +198,7 @@ func (d *desk) schedule() {
 			return
 		}
 		if !d.blocked(t) {
-			d.start(t)
+			d.start(t, -1)
 		}
 	}
 }
@@ -206,35 +216,47 @@ func (d *desk) blocked(t *attempt) bool {
 	})
 }
 
-func (d *desk) start(t *attempt) {
-	ctx, cancel := context.WithCancelCause(d.working)
-	t.begun, t.cancel = true, cancel
+// start begins an attempt in a slot, of which the number may be asked for.
+func (d *desk) start(t *attempt, slot int) {
+	if slot < 0 || slot >= len(d.slotFree) || !d.slotFree[slot] {
+		slot = slices.Index(d.slotFree, true)
+	}
+	if slot < 0 { // adopted, and the node has fewer slots than it had
+		slot = len(d.slotFree)
+		d.slotFree = append(d.slotFree, true)
+	}
+	ctx, cancel := context.WithCancelCause(d.agent.working)
 	d.slots -= t.run.RequiredSlots
-	t.slot = max(0, slices.Index(d.slotFree, true))
-	d.slotFree[t.slot] = false
+	d.slotFree[slot] = false
+	t.slot, t.begun, t.cancel = slot, true, cancel
 	d.agent.work.Go(func() {
 		defer cancel(nil)
 		t.execute(ctx)
 	})
 }
 
-// running notes that an attempt has begun.
-func (d *desk) running(t *attempt, start batch.Time) {
+// running notes that an attempt has begun and says when that was.
+func (d *desk) running(t *attempt) batch.Time {
 	d.mu.Lock()
-	t.phase, t.start = batch.PhaseRunning, &start
+	if t.start == nil {
+		now := batch.At(time.Now())
+		t.start = &now
+	}
+	t.phase = batch.PhaseRunning
 	d.mu.Unlock()
 	d.agent.note(whenever)
+	return *t.start
 }
 
 // settled notes how an attempt is over: with an outcome, or given back. An
-// attempt nobody wants is forgotten; one the agent abandons because it stops
-// stays as it is, for the next agent.
-func (d *desk) settled(t *attempt, outcome *batch.Outcome, abandoned bool) {
+// attempt nobody wants is forgotten; all stay as they are when the agent stops,
+// for the next one.
+func (d *desk) settled(t *attempt, outcome *batch.Outcome) {
 	d.mu.Lock()
 	d.slots += t.run.RequiredSlots
 	d.slotFree[t.slot], t.slot = true, -1
 	switch {
-	case abandoned:
+	case d.agent.working.Err() != nil:
 	case t.unwanted:
 		d.attempts = slices.DeleteFunc(d.attempts, func(other *attempt) bool { return other == t })
 		d.agent.keeper.Forget(t.id.String())
@@ -244,130 +266,40 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome, abandoned bool) {
 		t.phase, t.outcome = batch.PhaseEnded, outcome
 	}
 	d.mu.Unlock()
-	if !abandoned {
-		d.schedule()
-		d.agent.note(soon)
-	}
+	d.schedule()
+	d.agent.note(soon)
 }
 
 // endAll cancels every attempt, for a boot, and returns when none has a
 // goroutine any more.
 func (d *desk) endAll(ctx context.Context) {
-	d.mu.Lock()
-	var ended []*attempt
-	for _, t := range d.attempts {
-		if t.begun && t.slot >= 0 {
-			t.cancel(errReleased)
-			ended = append(ended, t)
-		}
-	}
-	d.mu.Unlock()
-	for _, t := range ended {
+	for _, t := range d.cancelAll(errReleased) {
 		select {
-		case <-t.done():
+		case <-t.finished:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// largest is the running attempt that uses most, by a measure.
-func (d *desk) largest(size func(*attempt) int64) *attempt {
+// expire gives back every attempt, because the server may have given them to
+// another node. The keeper ends their processes by its own clock; what the
+// agent does for them, an upload above all, must end too.
+func (d *desk) expire() {
+	if ended := d.cancelAll(errLease); len(ended) > 0 {
+		d.agent.Log.Warn("lease has run out, tasks are given back", "tasks", len(ended))
+	}
+}
+
+func (d *desk) cancelAll(why error) []*attempt {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var found *attempt
-	var most int64 = -1
+	var ended []*attempt
 	for _, t := range d.attempts {
 		if t.slot >= 0 {
-			if used := size(t); used > most {
-				found, most = t, used
-			}
+			t.cancel(why)
+			ended = append(ended, t)
 		}
 	}
-	return found
-}
-
-// takeRemovals starts removals that are new and forgets those acknowledged.
-func (d *desk) takeRemovals(removals []batch.Removal) {
-	wanted := make(map[int64]bool, len(removals))
-	for _, r := range removals {
-		wanted[r.ID] = true
-		if _, busy := d.removing[r.ID]; busy || d.removed[r.ID] {
-			continue
-		}
-		leaving, staying := d.holding(r)
-		if staying {
-			// Someone wanted is in the directory, so this removal was done for
-			// those before and its receipt was lost.
-			d.removed[r.ID] = true
-			d.agent.note(whenever)
-			continue
-		}
-		d.removing[r.ID] = r
-		d.agent.work.Go(func() { d.remove(r, leaving) })
-	}
-	for id := range d.removed {
-		if !wanted[id] {
-			delete(d.removed, id)
-		}
-	}
-}
-
-// holding are the attempts in the directory that is to be removed: unwanted
-// ones that are about to leave it, and whether one is there to stay.
-func (d *desk) holding(r batch.Removal) (leaving []*attempt, staying bool) {
-	for _, t := range d.attempts {
-		if (t.slot < 0 && (t.adopted.IsZero() || t.begun)) || !covers(r, t.id) {
-			continue
-		}
-		if t.unwanted {
-			leaving = append(leaving, t)
-		} else {
-			staying = true
-		}
-	}
-	return leaving, staying
-}
-
-func covers(r batch.Removal, id attemptID) bool {
-	return r.Job == id.job && (r.Task == "" || r.Task == id.task)
-}
-
-func (d *desk) remove(r batch.Removal, busy []*attempt) {
-	for _, t := range busy {
-		select {
-		case <-t.done():
-		case <-d.working.Done():
-			return
-		}
-	}
-	err := d.agent.tree.remove(r.Job, r.Task)
-	if err != nil {
-		d.agent.Log.Error("directory not removed", "job", r.Job, "task", r.Task, "err", err)
-	}
-	d.mu.Lock()
-	delete(d.removing, r.ID)
-	if err == nil {
-		d.removed[r.ID] = true
-	}
-	d.mu.Unlock()
-	d.schedule()
-	d.agent.note(whenever)
-}
-
-// attemptID names an attempt.
-type attemptID struct {
-	job     batch.JobID
-	task    batch.TaskID
-	attempt int
-}
-
-// String is the name of the attempt's process at the keeper.
-func (id attemptID) String() string { return fmt.Sprintf("%s/%s/%d", id.job, id.task, id.attempt) }
-
-// context is the context of all work.
-func (d *desk) context() context.Context {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.working
+	return ended
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,28 +11,72 @@ import (
 	"time"
 )
 
+// stallTime is how long a connection may neither give nor take a byte. A task
+// without a time limit would wait for ever for a peer that fell silent.
+const stallTime = 2 * time.Minute
+
 // guardedClient is an HTTP client that a task's URLs may be given to: it
-// refuses to connect to loopback, link-local and metadata addresses of the
-// node's machine, unless host and port are allowed. The check is made on the
-// address that is dialled, so neither a name nor a redirect gets around it.
+// refuses to connect to loopback, link-local and metadata addresses, unless
+// host and port are allowed. The check is made on the address that is dialled,
+// so neither a name nor a redirect gets around it.
 func guardedClient(allowed []string) *http.Client {
-	dialer := &net.Dialer{
-		Timeout: 10 * time.Second, KeepAlive: 30 * time.Second,
-		Control: func(_, address string, _ syscall.RawConn) error { return permitted(address, allowed) },
+	open := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	guarded := *open
+	guarded.Control = func(_, address string, _ syscall.RawConn) error { return permitted(address, allowed) }
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialer := &guarded
+		if slices.Contains(allowed, address) { // by its name
+			dialer = open
+		}
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &lively{Conn: conn}, nil
 	}
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, MaxIdleConnsPerHost: transfers, IdleConnTimeout: time.Minute,
+			DialContext: dial, MaxIdleConnsPerHost: transfers, IdleConnTimeout: time.Minute,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
 		},
 	}
 }
 
-// errRefusedAddress is wrapped by refusals of the guard.
+// lively is a connection on which nothing waits longer than stallTime.
+type lively struct{ net.Conn }
+
+func (c *lively) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(stallTime)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *lively) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(stallTime)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// refusedAddressError is a refusal of the guard.
 type refusedAddressError struct{ address string }
 
 func (e *refusedAddressError) Error() string {
-	return fmt.Sprintf("tasks may not fetch from %s, an address of the node's own machine; the operator can allow it (fetch.allow)", e.address)
+	return fmt.Sprintf("tasks may not reach %s, an address of the node's own machine or network; the operator can allow it (fetch.allow)", e.address)
+}
+
+// NonRetriable tells the storage client that another try is of no use.
+func (e *refusedAddressError) NonRetriable() {}
+
+// metadata are addresses outside of the link-local ranges at which clouds tell
+// a machine its secrets.
+func metadata(ip netip.Addr) bool {
+	switch ip.String() {
+	case "168.63.129.16", "100.100.100.200", "fd00:ec2::254":
+		return true
+	}
+	return false
 }
 
 func permitted(address string, allowed []string) error {
@@ -42,8 +87,8 @@ func permitted(address string, allowed []string) error {
 	if err != nil {
 		return &refusedAddressError{address}
 	}
-	ip := target.Addr().Unmap()
-	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsMulticast() || ip.IsUnspecified() {
+	ip := target.Addr().Unmap().WithZone("")
+	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsMulticast() || ip.IsUnspecified() || metadata(ip) {
 		return &refusedAddressError{address}
 	}
 	return nil

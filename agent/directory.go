@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/batchyard/batchyard/agent/run"
@@ -20,23 +21,32 @@ import (
 //	workitems/<job>/job-1/<task>/{wd,stdout.txt,stderr.txt}
 //
 // Every path below it is opened through os.Root, so that neither dots nor a
-// symbolic link that a task made leads out of it.
+// symbolic link that a task made leads out of it. What is done for a task is
+// done through a Root of the task's own directory, so that it does not lead to
+// other tasks either.
 type tree struct {
 	// path has no symbolic link in it.
 	path string
 	root *os.Root
+
+	mu   sync.Mutex // guards jobs
+	jobs map[string]*os.Root
 }
 
 const (
 	workItems   = "workitems"
 	startupName = "startup"
+	sharedName  = "shared"
 	// The service names the one job of a work item job-1.
 	jobName = "job-1"
 )
 
+// openJobs bounds the job directories that are kept open.
+const openJobs = 16
+
 // taskPlace is a task's directory, relative to the node's root.
 func taskPlace(job batch.JobID, task batch.TaskID) string {
-	return path.Join(workItems, string(job), jobName, string(task))
+	return workItems + "/" + string(job) + "/" + jobName + "/" + string(task)
 }
 
 func openTree(folder string) (*tree, error) {
@@ -50,102 +60,209 @@ func openTree(folder string) (*tree, error) {
 	if resolved, err = filepath.Abs(resolved); err != nil {
 		return nil, fmt.Errorf("resolve node directory: %w", err)
 	}
+	if err := os.Chmod(resolved, 0o755); err != nil { // whatever the umask is
+		return nil, fmt.Errorf("open node directory to tasks: %w", err)
+	}
 	root, err := os.OpenRoot(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("open node directory: %w", err)
 	}
-	return &tree{path: resolved, root: root}, nil
+	return &tree{path: resolved, root: root, jobs: map[string]*os.Root{}}, nil
+}
+
+func (t *tree) close() {
+	t.forgetJobs()
+	t.root.Close()
 }
 
 // prepare makes the folders that every node has.
-func (t *tree) prepare(u users) error {
+func (t *tree) prepare() error {
 	for name, mode := range map[string]fs.FileMode{
-		"shared": 0o1777, "volatile": 0o755, "applications": 0o755, "fsmounts": 0o755, workItems: 0o711,
+		sharedName: fs.ModeSticky | 0o777, "volatile": 0o755, "applications": 0o755, "fsmounts": 0o755, workItems: 0o711,
 	} {
 		if err := t.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make node directory: %w", err)
 		}
-		// Mkdir is subject to the umask, and shared needs its sticky bit.
-		if err := os.Chmod(filepath.Join(t.path, name), fileMode(mode)); err != nil {
+		// Mkdir is subject to the umask.
+		if err := t.root.Chmod(name, mode); err != nil {
 			return fmt.Errorf("open node directory to tasks: %w", err)
 		}
 	}
 	return nil
 }
 
-// fileMode turns the octal sticky bit into Go's.
-func fileMode(mode fs.FileMode) fs.FileMode {
-	if mode&0o1000 != 0 {
-		return mode&0o777 | fs.ModeSticky
-	}
-	return mode
-}
-
 // wipe removes everything, for a new image.
 func (t *tree) wipe() error {
+	t.forgetJobs()
 	entries, err := fs.ReadDir(t.root.FS(), ".")
 	if err != nil {
 		return fmt.Errorf("read node directory: %w", err)
 	}
 	for _, e := range entries {
-		if err := t.root.RemoveAll(e.Name()); err != nil {
+		if err := t.clear(e.Name()); err != nil {
 			return fmt.Errorf("wipe node directory: %w", err)
 		}
 	}
 	return nil
 }
 
-// make makes place and its wd anew for a user. What an earlier attempt left is
-// removed, unless keep says otherwise.
-func (t *tree) make(place string, user *run.User, keep bool) error {
-	err := t.root.Mkdir(place, 0o750)
+// make makes a task's directory and its wd anew for a user, and opens it. What
+// an earlier attempt left is removed, unless keep says otherwise.
+func (t *tree) make(place string, user *run.User, keep bool) (folder *os.Root, err error) {
+	err = t.inParent(place, func(parent *os.Root) (err error) {
+		folder, err = t.enter(parent, place, keep)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make task directory: %w", err)
+	}
+	if err := equip(folder, user); err != nil {
+		folder.Close()
+		return nil, err
+	}
+	return folder, nil
+}
+
+// enter makes a directory in its parent and opens it.
+func (t *tree) enter(parent *os.Root, place string, keep bool) (*os.Root, error) {
+	name := path.Base(place)
+	err := parent.Mkdir(name, 0o750)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := t.root.MkdirAll(path.Dir(place), 0o711); err != nil {
-			return fmt.Errorf("make job directory: %w", err)
-		}
-		err = t.root.Mkdir(place, 0o750)
-	case errors.Is(err, fs.ErrExist) && !keep:
-		if err := t.root.RemoveAll(place); err != nil {
-			return fmt.Errorf("remove earlier task directory: %w", err)
-		}
-		err = t.root.Mkdir(place, 0o750)
-	case errors.Is(err, fs.ErrExist):
+	case !errors.Is(err, fs.ErrExist):
+	case keep:
 		err = nil
+	default:
+		if err = t.clear(place); err == nil {
+			err = parent.Mkdir(name, 0o750)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("make task directory: %w", err)
+		return nil, err
 	}
-	wd := path.Join(place, "wd")
-	if err := t.root.Mkdir(wd, 0o770); err != nil && !errors.Is(err, fs.ErrExist) {
+	return parent.OpenRoot(name)
+}
+
+// equip makes the working directory and gives both to the user, the outer one
+// last: then the agent is done with it.
+func equip(folder *os.Root, user *run.User) error {
+	if err := folder.Mkdir("wd", 0o770); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make working directory: %w", err)
 	}
-	for _, name := range []string{wd, place} {
-		if err := t.give(name, user); err != nil {
+	return errors.Join(give(folder, "wd", user), give(folder, ".", user))
+}
+
+// inParent calls use with the open directory that place is in. Those of jobs
+// are kept open, since each task of a job needs its own; one that was removed
+// meanwhile is made again.
+func (t *tree) inParent(place string, use func(*os.Root) error) error {
+	folder := path.Dir(place)
+	if folder == "." {
+		return use(t.root)
+	}
+	t.mu.Lock()
+	parent := t.jobs[folder]
+	t.mu.Unlock()
+	if parent != nil {
+		err := use(parent)
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, os.ErrClosed) {
 			return err
 		}
+	}
+	if err := t.root.MkdirAll(folder, 0o711); err != nil {
+		return err
+	}
+	for _, made := range []string{path.Dir(folder), folder} { // whatever the umask is
+		if err := t.root.Chmod(made, 0o711); err != nil {
+			return err
+		}
+	}
+	parent, err := t.root.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	err = use(parent)
+	t.keepJob(folder, parent)
+	return err
+}
+
+func (t *tree) keepJob(folder string, root *os.Root) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.jobs) >= openJobs {
+		for name, other := range t.jobs {
+			other.Close()
+			delete(t.jobs, name)
+			break
+		}
+	}
+	if other := t.jobs[folder]; other != nil {
+		other.Close()
+	}
+	t.jobs[folder] = root
+}
+
+func (t *tree) forgetJobs() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, job := range t.jobs {
+		job.Close()
+	}
+	clear(t.jobs)
+}
+
+// give makes a user the owner of a name.
+func give(folder *os.Root, name string, user *run.User) error {
+	if user == nil {
+		return nil
+	}
+	if err := folder.Lchown(name, int(user.UID), int(user.GID)); err != nil {
+		return fmt.Errorf("give %s to its user: %w", name, err)
 	}
 	return nil
 }
 
-// give makes a user the owner of a name.
-func (t *tree) give(name string, user *run.User) error {
-	if user == nil {
-		return nil
+// owner is the user number that a place belongs to, 0 if it is gone.
+func (t *tree) owner(place string) uint32 {
+	info, err := t.root.Lstat(place)
+	if err != nil {
+		return 0
 	}
-	if err := t.root.Lchown(name, int(user.UID), int(user.GID)); err != nil {
-		return fmt.Errorf("give %s to its user: %w", path.Base(name), err)
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Uid
 	}
-	return nil
+	return 0
 }
 
 // remove deletes a task's directory, or a whole job's.
 func (t *tree) remove(job batch.JobID, task batch.TaskID) error {
-	place := path.Join(workItems, string(job))
 	if task != "" {
-		place = taskPlace(job, task)
+		return t.clear(taskPlace(job, task))
 	}
-	return t.root.RemoveAll(place)
+	t.forgetJobs()
+	return t.clear(path.Join(workItems, string(job)))
+}
+
+// clear removes a name and all below it. Directories that their owner may not
+// write in, as tools like to leave behind, stop only an agent that is not root;
+// it opens them and tries again.
+func (t *tree) clear(name string) error {
+	err := t.root.RemoveAll(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	walked := fs.WalkDir(t.root.FS(), name, func(below string, entry fs.DirEntry, err error) error {
+		switch {
+		case err == nil && entry.IsDir():
+			return t.root.Chmod(below, 0o700) // before the walk reads it
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		}
+		return err
+	})
+	if walked != nil {
+		return errors.Join(err, walked)
+	}
+	return t.root.RemoveAll(name)
 }
 
 // closedParent is the first folder above a path that other users cannot pass,
@@ -164,11 +281,6 @@ func closedParent(folder string) string {
 	}
 }
 
-// noSpace tells whether a disk or a quota is full.
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
 // lockFolder makes sure that one agent works in a folder.
 func lockFolder(folder string) (func(), error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -179,12 +291,17 @@ func lockFolder(folder string) (func(), error) {
 		return nil, fmt.Errorf("open agent lock: %w", err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = file.Close()
+		file.Close()
 		return nil, fmt.Errorf("another agent works in %s: %w", folder, err)
 	}
 	// The number is for whoever looks for the process; the lock decides.
-	if err := file.Truncate(0); err == nil {
-		_, _ = fmt.Fprintf(file, "%d\n", os.Getpid())
+	err = file.Truncate(0)
+	if err == nil {
+		_, err = fmt.Fprintf(file, "%d\n", os.Getpid())
 	}
-	return func() { _ = file.Close() }, nil
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("write agent lock: %w", err)
+	}
+	return func() { file.Close() }, nil
 }

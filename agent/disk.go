@@ -3,89 +3,119 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/batchyard/batchyard/agent/run"
 )
 
 // diskWatch holds the node to its share of the disk. Filesystems of other
-// people's machines have no quota to rely on, so it measures: while tasks run,
-// at an interval that keeps the measuring below a twentieth of one core. A
-// single file is bounded by a resource limit at once; many files are found at
-// the next measuring. The attempt that uses most is ended.
+// people's machines have no quota to rely on, so it measures while commands
+// run. A single file is bounded by a resource limit at once; many files are
+// found at the next measuring. The command that uses most is ended.
+//
+// To measure is to look at every file, so it is done when the free space of the
+// whole filesystem has sunk so far that the share may be used up, and now and
+// then, in case somebody else made room meanwhile. It takes at most a twentieth
+// of one core.
 type diskWatch struct {
-	agent *Agent
+	tree  *tree
 	limit int64
+	agent *Agent
 
-	mu     sync.Mutex
-	blames map[string]string // why an attempt was ended, by its id at the keeper
+	mu      sync.Mutex // guards running
+	running map[*watched]struct{}
+}
+
+// watched is a command that may use the disk.
+type watched struct {
+	place string
+	end   context.CancelCauseFunc
 }
 
 const (
-	measureEvery = time.Second
+	lookEvery    = time.Second
+	measureEvery = 30 * time.Second
 	measureShare = 20
 )
 
-func (w *diskWatch) run(ctx context.Context) {
-	timer := time.NewTimer(measureEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		begun := time.Now()
-		if !w.agent.desk.idle() {
-			w.measure()
-		}
-		timer.Reset(max(measureEvery, measureShare*time.Since(begun)))
-	}
+func newDiskWatch(t *tree, limit int64, a *Agent) *diskWatch {
+	return &diskWatch{tree: t, limit: limit, agent: a, running: map[*watched]struct{}{}}
 }
 
-func (w *diskWatch) measure() {
-	used := w.agent.tree.usage(".")
-	if used <= w.limit {
-		return
-	}
-	t := w.agent.desk.largest(func(t *attempt) int64 { return w.agent.tree.usage(taskPlace(t.id.job, t.id.task)) })
-	if t == nil {
-		return
-	}
-	w.mu.Lock()
-	if w.blames == nil {
-		w.blames = map[string]string{}
-	}
-	w.blames[t.id.String()] = fmt.Sprintf("the node's files use %d bytes of %d", used, w.limit)
-	w.mu.Unlock()
-	w.agent.Log.Warn("task ended because the node's disk share is full", "job", t.id.job, "task", t.id.task, "used", used, "limit", w.limit)
-	if err := w.agent.keeper.Process(run.Spec{ID: t.id.String()}).Kill(w.agent.desk.context(), 0); err != nil {
-		w.agent.Log.Error("task not ended", "err", err)
-	}
-}
-
-// blamed takes the reason why an attempt was ended, or "".
-func (w *diskWatch) blamed(id string) string {
+// watch makes the command at a place one that may be ended, until the function
+// that it returns is called.
+func (w *diskWatch) watch(place string, end context.CancelCauseFunc) func() {
+	c := &watched{place, end}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	reason := w.blames[id]
-	delete(w.blames, id)
-	return reason
+	w.running[c] = struct{}{}
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.running, c)
+	}
+}
+
+// run looks until the agent stops.
+func (w *diskWatch) run() {
+	var measured time.Time // the last time
+	var cost time.Duration // of it
+	var free, room int64   // then, on the filesystem and of the share
+	for pause(w.agent.working, max(lookEvery, measureShare*cost)) {
+		now := w.tree.free()
+		if !w.busy() || free-now < room/2 && time.Since(measured) < measureEvery {
+			cost = 0
+			continue
+		}
+		measured = time.Now()
+		free, room = now, w.limit-w.measure()
+		cost = time.Since(measured)
+	}
+}
+
+func (w *diskWatch) busy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.running) > 0
+}
+
+// measure is how much is used. If that is more than the share, it ends the
+// command that uses most.
+func (w *diskWatch) measure() int64 {
+	used := w.tree.usage(".")
+	if used <= w.limit {
+		return used
+	}
+	w.mu.Lock()
+	candidates := make([]*watched, 0, len(w.running))
+	for c := range w.running {
+		candidates = append(candidates, c)
+	}
+	w.mu.Unlock()
+	var largest *watched
+	var most int64 = -1
+	for _, c := range candidates {
+		if n := w.tree.usage(c.place); n > most {
+			largest, most = c, n
+		}
+	}
+	if largest != nil {
+		w.agent.Log.Warn("command ended because the node's disk share is full", "place", largest.place, "used", used, "limit", w.limit)
+		largest.end(tooLarge(used, w.limit))
+	}
+	return used
 }
 
 // usage is what the files below a place take on disk, in bytes. Files that go
 // while it looks do not count.
 func (t *tree) usage(place string) int64 {
 	var total int64
-	_ = fs.WalkDir(t.root.FS(), place, func(_ string, entry fs.DirEntry, err error) error {
+	walked := fs.WalkDir(t.root.FS(), place, func(_ string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
 			return fs.SkipDir
 		}
 		if info, err := entry.Info(); err == nil {
@@ -95,5 +125,17 @@ func (t *tree) usage(place string) int64 {
 		}
 		return nil
 	})
+	if walked != nil { // the place itself is gone
+		return 0
+	}
 	return total
+}
+
+// free is the space left on the filesystem, 0 if it does not tell.
+func (t *tree) free() int64 {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(t.path, &stat); err != nil {
+		return 0
+	}
+	return int64(stat.Bfree) * int64(stat.Bsize) //nolint:unconvert // not an int64 on all systems
 }

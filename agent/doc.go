@@ -13,9 +13,12 @@
 //
 // Files:
 //
-//	agent.go        options, start and end, the loop
+//	agent.go        options, start and end
+//	serve.go        the loop that reports and takes orders, the lease
 //	desk.go         what the node holds; comparing it with orders
-//	attempt.go      one attempt from directories to outcome
+//	removal.go      directories that are to go
+//	attempt.go      one attempt of a task
+//	command.go      from directories to outcome, for tasks and start tasks
 //	boot.go         boots, images, the start task
 //	directory.go    the layout of a node's folders
 //	environment.go  AZ_BATCH_* variables
@@ -24,6 +27,7 @@
 //	upload.go       output files
 //	dial.go         which addresses a fetch may reach
 //	disk.go         the node's share of the disk
+//	failure.go      errors in the protocol's words
 //	file.go         answers to file requests
 //
 // Processes live in package run: their keeper outlives the agent, so the agent

@@ -15,9 +15,8 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 // environment are the variables of every command: where things are, and whose
 // they are (semantics: on the node).
-func (c *command) environment(folder string, u user) []string {
-	s, root := c.agent.settings, c.agent.tree.path
-	wd := filepath.Join(folder, "wd")
+func (c *command) environment(s *batch.NodeSettings, folder string, u user) []string {
+	root, wd := c.agent.tree.path, filepath.Join(folder, "wd")
 	return []string{
 		"PATH=" + searchPath, "HOME=" + wd, "USER=" + u.name, "LOGNAME=" + u.name, "LANG=C.UTF-8",
 		"AZ_BATCH_ACCOUNT_NAME=" + string(s.Account),
@@ -57,14 +56,14 @@ func identityWord(u *batch.UserIdentity) string {
 // taskEnvironment are the variables of a task, the user's own last: of two
 // settings of one name the later wins. BATCHYARD_TASK_ATTEMPT tells a task
 // which of its attempts it is.
-func (a *Agent) taskEnvironment(job batch.JobID, task batch.TaskID, attempt int, own []batch.EnvironmentSetting) []string {
+func (a *Agent) taskEnvironment(id attemptID, own []batch.EnvironmentSetting) []string {
 	env := []string{
-		"AZ_BATCH_JOB_ID=" + string(job),
-		"AZ_BATCH_TASK_ID=" + string(task),
+		"AZ_BATCH_JOB_ID=" + string(id.job),
+		"AZ_BATCH_TASK_ID=" + string(id.task),
 		"AZ_BATCH_NODE_LIST=" + a.info.IPAddress,
 		"AZ_BATCH_HOST_LIST=" + a.info.IPAddress,
 		"AZ_BATCH_IS_CURRENT_NODE_MASTER=true",
-		"BATCHYARD_TASK_ATTEMPT=" + strconv.Itoa(attempt),
+		"BATCHYARD_TASK_ATTEMPT=" + strconv.Itoa(id.attempt),
 	}
 	return append(env, settingsOf(own)...)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"strings"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/batchyard/batchyard/agent/run"
@@ -48,23 +48,17 @@ func (f *fetcher) options() azcore.ClientOptions {
 	}
 }
 
-// target is where one file goes: a path below a directory of the tree.
+// target is where files go: a working directory and its user.
 type target struct {
-	tree   *tree
-	folder string
-	user   *run.User
-	mode   fs.FileMode
+	root *os.Root
+	user *run.User
 }
 
 // all fetches every resource file. The first failure ends the others.
-func (f *fetcher) all(ctx context.Context, t *tree, folder string, files []batch.ResourceFile, u *run.User) error {
-	if len(files) == 0 {
-		return nil
-	}
+func (f *fetcher) all(ctx context.Context, to target, files []batch.ResourceFile) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for _, file := range files {
-		to := target{t, folder, u, fs.FileMode(file.Mode())}
 		group.Go(func() error {
 			if file.HTTPURL != "" {
 				return f.file(ctx, file, to)
@@ -86,16 +80,25 @@ func (f *fetcher) take(ctx context.Context) error {
 
 func (f *fetcher) give() { <-f.places }
 
+// again calls once until it succeeds, with what is left of the tries.
+func again(ctx context.Context, once func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := once()
+		if noSpace(err) || ctx.Err() != nil {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(retryDelays()), backoff.WithMaxTries(tries), backoff.WithMaxElapsedTime(0))
+	return err
+}
+
 // file fetches one URL, from the start again when a transfer breaks off.
 func (f *fetcher) file(ctx context.Context, file batch.ResourceFile, to target) error {
 	if err := f.take(ctx); err != nil {
 		return err
 	}
 	defer f.give()
-	delays := retryDelays()
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		return struct{}{}, f.once(ctx, file.HTTPURL, file.FilePath, to)
-	}, backoff.WithBackOff(delays), backoff.WithMaxTries(tries))
+	err := again(ctx, func() error { return f.once(ctx, file, to) })
 	return fetchFailure(err, file.HTTPURL, file.FilePath)
 }
 
@@ -104,8 +107,8 @@ type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("the server answered %d", int(e)) }
 
-func (f *fetcher) once(ctx context.Context, url, name string, to target) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (f *fetcher) once(ctx context.Context, file batch.ResourceFile, to target) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, file.HTTPURL, nil)
 	if err != nil {
 		return backoff.Permanent(err)
 	}
@@ -116,7 +119,7 @@ func (f *fetcher) once(ctx context.Context, url, name string, to target) error {
 		}
 		return err
 	}
-	defer func() { _ = response.Body.Close() }()
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		err := statusError(response.StatusCode)
 		if response.StatusCode < 500 && response.StatusCode != http.StatusTooManyRequests {
@@ -124,30 +127,26 @@ func (f *fetcher) once(ctx context.Context, url, name string, to target) error {
 		}
 		return err
 	}
-	err = to.write(name, response.Body)
-	if noSpace(err) {
-		return backoff.Permanent(err)
-	}
-	return err
+	return to.write(file.FilePath, fs.FileMode(file.Mode()), response.Body)
 }
 
 // write makes a file with the bytes of r. Folders on the way are made for the
 // user.
-func (t target) write(name string, r io.Reader) error {
+func (t target) write(name string, mode fs.FileMode, r io.Reader) error {
+	name = path.Clean(name)
 	if err := t.folders(path.Dir(name)); err != nil {
 		return err
 	}
-	full := path.Join(t.folder, name)
-	if err := t.tree.root.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace resource file: %w", err)
 	}
-	file, err := t.tree.root.OpenFile(full, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("create resource file: %w", err)
 	}
 	_, err = io.Copy(file, r)
 	if err == nil {
-		err = file.Chmod(t.mode)
+		err = file.Chmod(mode)
 	}
 	if err == nil && t.user != nil {
 		err = file.Chown(int(t.user.UID), int(t.user.GID))
@@ -160,15 +159,14 @@ func (t target) folders(folder string) error {
 		return nil
 	}
 	made := ""
-	for part := range strings.SplitSeq(path.Clean(folder), "/") {
+	for part := range strings.SplitSeq(folder, "/") {
 		made = path.Join(made, part)
-		full := path.Join(t.folder, made)
-		err := t.tree.root.Mkdir(full, 0o770)
+		err := t.root.Mkdir(made, 0o770)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
 		if err == nil {
-			err = t.tree.give(full, t.user)
+			err = give(t.root, made, t.user)
 		}
 		if err != nil {
 			return fmt.Errorf("make folder of resource file: %w", err)
@@ -182,7 +180,7 @@ func (t target) folders(folder string) error {
 func (f *fetcher) container(ctx context.Context, file batch.ResourceFile, to target) error {
 	client, err := container.NewClientWithNoCredential(file.StorageContainerURL, &container.ClientOptions{ClientOptions: f.options()})
 	if err != nil {
-		return userFailure(batch.FailureBlobDownload, "The container's URL cannot be used", detail("Message", err.Error()))
+		return userFailure(batch.FailureBlobDownload, "The container's URL cannot be used", detail("Message", plainText(err)))
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
@@ -193,40 +191,46 @@ func (f *fetcher) container(ctx context.Context, file batch.ResourceFile, to tar
 	for pages := client.NewListBlobsFlatPager(list); pages.More(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return errors.Join(group.Wait(), containerFailure(err, file.StorageContainerURL))
+			// A blob's failure, which ends the listing too, comes first.
+			if failed := group.Wait(); failed != nil {
+				return failed
+			}
+			return containerFailure(err, file.StorageContainerURL)
 		}
 		for _, item := range page.Segment.BlobItems {
-			group.Go(func() error { return f.blob(ctx, client, *item.Name, path.Join(file.FilePath, *item.Name), to) })
+			group.Go(func() error { return f.blob(ctx, client, *item.Name, file, to) })
 		}
 	}
 	return group.Wait()
 }
 
-func (f *fetcher) blob(ctx context.Context, client *container.Client, blob, name string, to target) error {
-	if !fs.ValidPath(name) {
+func (f *fetcher) blob(ctx context.Context, client *container.Client, blob string, file batch.ResourceFile, to target) error {
+	name := path.Join(file.FilePath, blob)
+	if !fs.ValidPath(name) || name == "." {
 		return userFailure(batch.FailureBlobDownload, "A blob's name is not a path below the working directory", detail("BlobName", blob))
+	}
+	if strings.HasSuffix(blob, "/") { // a folder, as some tools mark it
+		return to.folders(name)
 	}
 	if err := f.take(ctx); err != nil {
 		return err
 	}
 	defer f.give()
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		answer, err := client.NewBlobClient(blob).DownloadStream(ctx, &azblob.DownloadStreamOptions{})
+	err := again(ctx, func() error {
+		answer, err := client.NewBlobClient(blob).DownloadStream(ctx, nil)
 		if err != nil {
-			return struct{}{}, backoff.Permanent(err) // the client has tried again itself
+			return backoff.Permanent(err) // the client has tried again itself
 		}
-		defer func() { _ = answer.Body.Close() }()
-		return struct{}{}, to.write(name, answer.Body)
-	}, backoff.WithBackOff(retryDelays()), backoff.WithMaxTries(tries))
-	return fetchFailure(err, blob, name)
+		defer answer.Body.Close()
+		return to.write(name, fs.FileMode(file.Mode()), answer.Body)
+	})
+	return fetchFailure(err, client.NewBlobClient(blob).URL(), name)
 }
-
-func detail(name, value string) batch.NameValue { return batch.NameValue{Name: name, Value: value} }
 
 // fetchFailure puts a failed fetch into the protocol's words. A URL's
 // signature is a secret and is not repeated.
 func fetchFailure(err error, source, name string) error {
-	if err == nil || noSpace(err) {
+	if err == nil || noSpace(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	code, message := batch.FailureBlobDownload, "The file could not be downloaded"
@@ -242,10 +246,13 @@ func fetchFailure(err error, source, name string) error {
 	case http.StatusForbidden, http.StatusUnauthorized:
 		code, message = batch.FailureBlobAccessDenied, "Access for one of the specified Azure Blob(s) is denied"
 	}
-	return userFailure(code, message, detail("BlobSource", withoutQuery(source)), detail("FilePath", name), detail("Message", withoutQuery(err.Error())))
+	return userFailure(code, message, detail("BlobSource", plainURL(source)), detail("FilePath", name), detail("Message", plainText(err)))
 }
 
 func containerFailure(err error, url string) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	code, message := batch.FailureBlobDownload, "The container could not be listed"
 	switch {
 	case bloberror.HasCode(err, bloberror.ContainerNotFound):
@@ -253,7 +260,7 @@ func containerFailure(err error, url string) error {
 	case isStatus(err, http.StatusForbidden), isStatus(err, http.StatusUnauthorized):
 		code, message = batch.FailureContainerAccessDenied, "Access to the specified container is denied"
 	}
-	return userFailure(code, message, detail("StorageContainerUrl", withoutQuery(url)))
+	return userFailure(code, message, detail("StorageContainerUrl", plainURL(url)), detail("Message", plainText(err)))
 }
 
 func isStatus(err error, status int) bool {
@@ -261,14 +268,33 @@ func isStatus(err error, status int) bool {
 	return ok && answer.StatusCode == status
 }
 
-// withoutQuery cuts a text at the first question mark up to the next blank or
-// quote, where a signature may stand.
+// plainURL is a URL without what may be a secret in it.
+func plainURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return withoutQuery(raw)
+	}
+	u.RawQuery, u.User = "", nil
+	return u.String()
+}
+
+// plainText is the first line of an error without what may be a secret in it.
+func plainText(err error) string {
+	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		return fmt.Sprintf("the storage answered %d %s", answer.StatusCode, answer.ErrorCode)
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return withoutQuery(line)
+}
+
+// withoutQuery cuts a text at each question mark up to the next blank or quote,
+// where a signature may stand.
 func withoutQuery(text string) string {
 	before, after, found := strings.Cut(text, "?")
 	if !found {
 		return text
 	}
-	if end := strings.IndexAny(after, " \"'\n"); end >= 0 {
+	if end := strings.IndexAny(after, " \"'"); end >= 0 {
 		return before + withoutQuery(after[end:])
 	}
 	return before

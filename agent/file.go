@@ -17,7 +17,7 @@ import (
 	"github.com/batchyard/batchyard/batch"
 )
 
-// fileDesk answers file requests, each once.
+// fileDesk answers file requests, each once if that goes well.
 type fileDesk struct {
 	agent *Agent
 
@@ -35,7 +35,7 @@ func (d *fileDesk) take(requests []batch.FileRequest) {
 		named[r.ID] = true
 		if !d.answering[r.ID] {
 			d.answering[r.ID] = true
-			d.agent.work.Go(func() { d.answer(d.agent.desk.context(), r) })
+			d.agent.work.Go(func() { d.answer(d.agent.working, r) })
 		}
 	}
 	for id := range d.answering {
@@ -45,6 +45,8 @@ func (d *fileDesk) take(requests []batch.FileRequest) {
 	}
 }
 
+// answer sends an answer. One that did not arrive is sent again if the request
+// is named again.
 func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
 	answer, body, err := d.agent.tree.serve(r)
 	if err != nil {
@@ -52,12 +54,17 @@ func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
 	}
 	var content io.Reader
 	if body != nil {
-		defer func() { _ = body.Close() }()
+		defer body.Close()
 		content = body
 	}
-	if err := d.agent.Server.AnswerFile(ctx, r.ID, answer, content); err != nil && ctx.Err() == nil {
-		d.agent.Log.Debug("file request not answered", "request", r.ID, "err", err)
+	err = d.agent.Server.AnswerFile(ctx, r.ID, answer, content)
+	if err == nil || ctx.Err() != nil {
+		return
 	}
+	d.agent.Log.Debug("file request not answered", "request", r.ID, "err", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.answering, r.ID)
 }
 
 func fileError(err error) *batch.FileError {
@@ -99,13 +106,16 @@ func (t *tree) serve(r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, erro
 }
 
 func (t *tree) read(name string, r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
-	file, err := t.openRegular(name)
+	file, err := openRegular(t.root, name)
+	if errors.Is(err, errNotRegular) {
+		err = batch.Errorf(batch.CodeFileNotFound, "The specified name is not a regular file.")
+	}
 	if err != nil {
 		return batch.FileAnswer{}, nil, err
 	}
 	info, err := file.Stat()
 	if err != nil {
-		_ = file.Close()
+		file.Close()
 		return batch.FileAnswer{}, nil, err
 	}
 	described := describe(r.Path, info)
@@ -113,8 +123,8 @@ func (t *tree) read(name string, r batch.FileRequest) (batch.FileAnswer, io.Read
 	if r.Length >= 0 {
 		length = min(length, r.Length)
 	}
-	if length < 0 || (length == 0 && r.Offset > 0) {
-		_ = file.Close()
+	if r.Offset < 0 || length < 0 || (length == 0 && r.Offset > 0) {
+		file.Close()
 		return batch.FileAnswer{}, nil, batch.Errorf(batch.CodeInvalidRange, "The range starts behind the end of the file, which has %d bytes.", described.Size)
 	}
 	return batch.FileAnswer{File: &described}, section{io.NewSectionReader(file, r.Offset, length), file}, nil
@@ -126,10 +136,13 @@ type section struct {
 	io.Closer
 }
 
+// errNotRegular is the error of opening what is neither file nor directory.
+var errNotRegular = errors.New("not a regular file")
+
 // openRegular opens a file for reading, and nothing that a task put in its
 // place: no pipe that would block, no device.
-func (t *tree) openRegular(name string) (*os.File, error) {
-	file, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+func openRegular(root *os.Root, name string) (*os.File, error) {
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +152,18 @@ func (t *tree) openRegular(name string) (*os.File, error) {
 	case info.IsDir():
 		err = batch.Errorf(batch.CodeUnsupportedOnDirectory, "The operation is not supported on a directory.")
 	case !info.Mode().IsRegular():
-		err = batch.Errorf(batch.CodeFileNotFound, "The specified name is not a regular file.")
+		err = errNotRegular
 	default:
 		return file, nil
 	}
-	_ = file.Close()
+	file.Close()
 	return nil, err
 }
 
 func (t *tree) delete(name string, r batch.FileRequest) error {
+	if path.Clean("/"+r.Path) == "/" {
+		return batch.Errorf(batch.CodeUnsupportedOnDirectory, "The directory of a task or a node cannot be deleted as a file.")
+	}
 	info, err := t.root.Lstat(name)
 	if err != nil {
 		return err
@@ -164,10 +180,17 @@ func (t *tree) delete(name string, r batch.FileRequest) error {
 	return nil
 }
 
+// maxListed bounds a page of a listing.
+const maxListed = 1000
+
 // list pages through a directory. Names are relative to place and sorted by
 // their parts, folders before what is in them.
 func (t *tree) list(place string, r batch.FileRequest) (batch.FileAnswer, error) {
 	answer := batch.FileAnswer{Files: []batch.File{}}
+	most := maxListed
+	if r.Max > 0 {
+		most = min(r.Max, maxListed)
+	}
 	start := path.Join(place, path.Clean("/" + r.Path)[1:])
 	if info, err := t.root.Stat(start); err != nil || !info.IsDir() {
 		if errors.Is(err, fs.ErrNotExist) && r.Path == "" && r.Job != "" {
@@ -184,7 +207,7 @@ func (t *tree) list(place string, r batch.FileRequest) (batch.FileAnswer, error)
 		}
 		shown := strings.TrimPrefix(name, place+"/")
 		if comesAfter(shown, r.After) && strings.HasPrefix(shown, r.Prefix) {
-			if len(answer.Files) == r.Max && r.Max > 0 {
+			if len(answer.Files) == most {
 				answer.More = true
 				return fs.SkipAll
 			}

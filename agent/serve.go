@@ -3,76 +3,110 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/cenkalti/backoff/v5"
 )
 
+// Reports wait this long for company while the node has other work, and twice
+// as long when they only tell that something began (architecture section 11).
+const (
+	endedCoalesce   = 2 * time.Millisecond
+	startedCoalesce = 2 * endedCoalesce
+)
+
+const (
+	// holdTime is how long the server holds a call without news, with a margin.
+	holdTime = 25 * time.Second
+	// shortestLease is what an agent goes by if it is given less.
+	shortestLease = time.Second
+	// idlePause keeps a node from asking for news again at once when it was
+	// answered at once without any.
+	idlePause = 50 * time.Millisecond
+)
+
+// callTime is how long a call that is answered at once may take. Some fit into
+// a lease, so that a call that got lost does not end it.
+func callTime(lease time.Duration) time.Duration { return max(lease/4, time.Second) }
+
 // answer is what came of a call.
 type answer struct {
-	orders    batch.NodeOrders
-	err       error
+	orders batch.NodeOrders
+	err    error
+	call   call
+}
+
+// call is what is remembered of one.
+type call struct {
 	sent      time.Time
+	revision  int64
 	reporting bool
 	left      bool
+	informed  bool // it told about the agent
+	number    int
 }
 
 // calls are the calls under way: at most one that waits for something new and
-// one that reports. A report ends the waiting call at the server, so that a
-// node never has to hang up.
+// one that reports, so that a node never has to hang up. Only its loop touches
+// it.
 type calls struct {
 	agent              *Agent
 	answers            chan answer
 	waiting, reporting bool
-	delays             *backoff.ExponentialBackOff
-	lastHeard          time.Time
-	lease              time.Duration
+	made               int  // calls so far
+	informed           bool // the server knows what there is to know of the agent
+
+	// due is when changes are reported, zero if there are none.
+	due time.Time
+	// again is when a call may be made after one that failed, restAgain when
+	// one that waits may be made after one that brought nothing.
+	again, restAgain time.Time
+	delays           *backoff.ExponentialBackOff
+	failing          bool
+
+	// heard is when the newest call was sent that was answered: what the
+	// server knows of this node is not older. The lease counts from it.
+	heard   time.Time
+	lease   time.Duration
+	expired bool
+	// applied is when the newest call was sent whose orders were applied.
+	applied time.Time
+}
+
+func newCalls(a *Agent) *calls {
+	return &calls{agent: a, answers: make(chan answer), delays: retryDelays(), due: time.Now()}
 }
 
 // serve reports and takes orders until it is told to stop.
-func (a *Agent) serve(ctx context.Context) error {
+func (c *calls) serve(ctx context.Context) error {
 	calling, hangUp := context.WithCancel(ctx)
-	c := &calls{agent: a, answers: make(chan answer), delays: retryDelays(), lastHeard: time.Now(), lease: time.Minute}
 	defer c.finish()
 	defer hangUp()
-	var due, retry <-chan time.Time // when a change is reported, when a failed call is made again
-	dirty, how := false, whenever
-	report := func() {
-		if !c.reporting && retry == nil {
-			dirty, how = false, whenever
-			c.call(calling, true)
-		}
-	}
-	report()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
+		timer.Reset(time.Until(c.step(calling, time.Now())))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case urgent := <-a.changed:
-			dirty, how = true, max(how, urgent)
-			due = time.After(a.delay(how))
-		case <-due:
-			due = nil
-			report()
-		case <-retry:
-			retry = nil
-			report()
+		case how := <-c.agent.changed:
+			c.change(time.Now(), how)
+		case <-timer.C:
 		case got := <-c.answers:
-			wait, err := c.take(got)
-			if err != nil {
+			if err := c.take(got); err != nil {
 				return err
 			}
-			if wait > 0 && retry == nil {
-				retry = time.After(wait)
-			}
-			if retry == nil && dirty && due == nil && !c.reporting {
-				due = time.After(a.delay(how))
-			}
-			if retry == nil && due == nil && !c.reporting && !c.waiting {
-				c.call(calling, false)
-			}
 		}
+	}
+}
+
+// change makes a report due.
+func (c *calls) change(now time.Time, how urgency) {
+	due := now.Add(c.agent.delay(how))
+	if c.due.IsZero() || due.Before(c.due) {
+		c.due = due
 	}
 }
 
@@ -88,52 +122,142 @@ func (a *Agent) delay(how urgency) time.Duration {
 	return startedCoalesce
 }
 
-// call starts a call. A reporting one carries everything and is answered at
-// once if it has results; a waiting one is answered when there is news.
+// step makes the call whose time has come, ends what the lease no longer
+// covers, and says when there is something to do next unless something
+// happens.
+func (c *calls) step(ctx context.Context, now time.Time) time.Time {
+	end := now.Add(c.lease - elapsed(c.heard, now))
+	if !now.Before(end) && !c.expired {
+		c.expired = true
+		c.agent.desk.expire()
+	}
+	next := end
+	if c.expired {
+		next = now.Add(c.lease)
+	}
+	if now.Before(c.again) {
+		return earlier(next, c.again)
+	}
+	// Without word for half a lease, a call of its own finds out whether the
+	// one that waits has got lost on the way.
+	beat := c.heard.Add(c.lease / 2)
+	switch {
+	case c.reporting:
+		return next
+	case !c.due.IsZero() && !now.Before(c.due), !now.Before(beat):
+		c.due = time.Time{}
+		c.call(ctx, true)
+		return next
+	case !c.due.IsZero():
+		return earlier(next, earlier(beat, c.due))
+	case c.waiting:
+		return earlier(next, beat)
+	case now.Before(c.restAgain):
+		return earlier(next, c.restAgain)
+	}
+	c.call(ctx, false)
+	return earlier(next, beat)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// elapsed is the time between two readings of the clock. The monotonic clock
+// stands still while a machine is suspended and the other one may be set back,
+// so the longer of both counts.
+func elapsed(from, to time.Time) time.Duration {
+	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
+}
+
+// call starts a call. A reporting one is answered at once, a waiting one when
+// there is news; both carry everything.
 func (c *calls) call(ctx context.Context, reporting bool) {
 	report := c.agent.report()
 	report.NoWait = reporting
+	if !c.informed {
+		report.Agent = &c.agent.info
+	}
+	limit := callTime(c.lease)
 	if reporting {
 		c.reporting = true
 	} else {
 		c.waiting = true
+		limit += holdTime
 	}
-	sent := time.Now()
-	go func() {
-		orders, err := c.agent.Server.Sync(ctx, report)
-		c.answers <- answer{orders, err, sent, reporting, report.Left}
+	c.made++
+	made := call{
+		sent: time.Now(), revision: report.Revision, reporting: reporting, left: report.Left,
+		informed: report.Agent != nil, number: c.made,
+	}
+	go func() { // finish waits for it
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		orders, err := c.agent.Server.Sync(limited, report)
+		c.answers <- answer{orders, err, made}
 	}()
 }
 
-// take handles an answer; a positive duration asks to try again after it.
-func (c *calls) take(got answer) (time.Duration, error) {
-	if got.reporting {
+// report is the whole state of the node.
+func (a *Agent) report() batch.NodeReport {
+	report := batch.NodeReport{Instance: a.instance, Settings: a.settings.Load().Version}
+	a.boots.report(&report)
+	a.desk.report(&report)
+	return report
+}
+
+// take handles an answer. An error ends the agent.
+func (c *calls) take(got answer) error {
+	now := time.Now()
+	if got.call.reporting {
 		c.reporting = false
 	} else {
 		c.waiting = false
 	}
 	switch {
-	case got.err == nil && got.left:
-		return 0, ErrLeft
-	case got.err == nil:
-		c.delays.Reset()
-		c.lastHeard = time.Now()
-		c.lease = got.orders.Lease.Std()
-		c.agent.apply(got.orders, got.sent)
-		return 0, nil
-	case refused(got.err):
-		return 0, errors.Join(ErrRefused, got.err)
-	case c.agent.ExitWhenLost && time.Since(c.lastHeard) > c.lease && c.agent.desk.empty():
-		return 0, errors.New("server not reached for a lease, and nothing to do")
+	case got.err != nil:
+		return c.failed(got, now)
+	case got.call.left:
+		return ErrLeft
 	}
-	c.agent.Log.Warn("call failed", "err", got.err)
-	return max(c.delays.NextBackOff(), time.Millisecond), nil
+	if c.failing {
+		c.agent.Log.Info("server reached again")
+	}
+	c.failing = false
+	c.delays.Reset()
+	c.informed = c.informed || got.call.informed
+	if quick := now.Sub(got.call.sent) < idlePause; quick && !got.call.reporting &&
+		got.call.number == c.made && got.orders.Revision == got.call.revision {
+		c.restAgain = now.Add(idlePause)
+	}
+	c.apply(got.orders, got.call.sent)
+	return nil
+}
+
+func (c *calls) failed(got answer, now time.Time) error {
+	switch {
+	case refused(got.err):
+		return fmt.Errorf("%w: %w", ErrRefused, got.err)
+	case c.agent.ExitWhenLost && elapsed(c.heard, now) > c.lease && c.agent.desk.owesNothing():
+		return errors.New("server not reached for a lease, and nothing to do")
+	case !c.failing:
+		c.failing = true
+		c.agent.Log.Warn("server not reached", "err", got.err)
+	}
+	c.again = now.Add(c.delays.NextBackOff())
+	if got.call.reporting && c.due.IsZero() {
+		c.due = c.again // what it said must be said again
+	}
+	return nil
 }
 
 // finish waits for calls that were hung up.
 func (c *calls) finish() {
 	for c.waiting || c.reporting {
-		if got := <-c.answers; got.reporting {
+		if got := <-c.answers; got.call.reporting {
 			c.reporting = false
 		} else {
 			c.waiting = false
@@ -141,35 +265,44 @@ func (c *calls) finish() {
 	}
 }
 
-// report is the whole state of the node.
-func (a *Agent) report() batch.NodeReport {
-	report := batch.NodeReport{Instance: a.instance, Agent: &a.info, Settings: a.settings.Version}
-	a.boots.report(&report)
-	a.desk.report(&report)
-	return report
-}
-
-// apply makes orders the desired state. Calls overlap, so the answer to an
-// older call than the one applied last is dropped; the orders of one revision
-// may differ, because they follow from the report too.
-func (a *Agent) apply(orders batch.NodeOrders, sent time.Time) {
-	// The lease counts from when the call was sent: the server cannot have
-	// counted from an earlier moment.
-	if left := orders.Lease.Std() - time.Since(sent); left > 0 {
-		if err := a.keeper.Lease(left); err != nil {
-			a.Log.Error("lease not taken", "err", err)
-		}
-	}
-	if sent.Before(a.applied) {
+// apply makes orders the desired state. Calls overlap: the answer to an older
+// call than the one applied last counts only if its revision shows that it was
+// given later. Of two with one revision the newer call's counts, because
+// orders follow from the report too.
+func (c *calls) apply(orders batch.NodeOrders, sent time.Time) {
+	a := c.agent
+	c.takeLease(orders.Lease.Std(), sent)
+	a.files.take(orders.Files)
+	if sent.Before(c.applied) && orders.Revision <= a.desk.applied() {
 		return
 	}
-	a.applied = sent
-	if orders.Settings != nil {
-		a.settings = orders.Settings
-		a.users.accounts = orders.Settings.UserAccounts
+	if sent.After(c.applied) {
+		c.applied = sent
 	}
-	a.files.take(orders.Files)
+	if orders.Settings != nil {
+		a.settings.Store(orders.Settings)
+	}
+	// In this order: no attempt that is new may begin before a boot that is
+	// asked for has shut the node, and the boot ends those that were adopted.
+	boot := a.boots.take(orders)
 	a.desk.take(orders)
-	a.boots.take(orders)
 	a.desk.schedule()
+	boot()
+}
+
+// takeLease renews the lease. It counts from when the call was sent: the server
+// cannot have counted from an earlier moment.
+func (c *calls) takeLease(lease time.Duration, sent time.Time) {
+	if sent.Before(c.heard) {
+		return
+	}
+	c.heard, c.lease = sent, max(lease, shortestLease)
+	left := c.lease - elapsed(sent, time.Now())
+	if left <= 0 {
+		return
+	}
+	c.expired = false
+	if err := c.agent.keeper.Lease(left); err != nil {
+		c.agent.Log.Error("lease not taken", "err", err)
+	}
 }

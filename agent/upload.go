@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -19,17 +20,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// upload brings the output files of an attempt to their containers and says
-// what failed first, if anything did.
-func (a *Agent) upload(ctx context.Context, t *attempt, success bool) *batch.FailureInfo {
-	for _, output := range t.run.OutputFiles {
+// upload brings the output files of a task to their containers and says what
+// failed first, if anything did.
+func (a *Agent) upload(ctx context.Context, place string, outputs []batch.OutputFile, success bool) *batch.FailureInfo {
+	for _, output := range outputs {
 		if !output.UploadOptions.UploadCondition.Applies(success) {
 			continue
 		}
-		if err := a.uploadOne(ctx, taskPlace(t.id.job, t.id.task), output); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err := a.uploadOne(ctx, place, output); err != nil && ctx.Err() == nil {
 			return failureOf(err)
 		}
 	}
@@ -40,109 +38,137 @@ func (a *Agent) uploadOne(ctx context.Context, place string, output batch.Output
 	to := output.Destination.Container
 	client, err := container.NewClientWithNoCredential(to.ContainerURL, &container.ClientOptions{ClientOptions: a.fetcher.options()})
 	if err != nil {
-		return userFailure(batch.FailureUpload, "The container's URL cannot be used", detail("Message", err.Error()))
+		return userFailure(batch.FailureUpload, "The container's URL cannot be used", detail("Message", plainText(err)))
 	}
-	files, single, err := a.matching(place, output.FilePattern)
+	folder, pattern, err := a.tree.aim(place, output.FilePattern)
 	if err != nil {
 		return err
 	}
+	root, err := a.tree.root.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was ever made there
+	}
+	if err != nil {
+		return uploadFailure(err, output, "")
+	}
+	defer root.Close()
+	files, err := match(root, pattern)
+	if err != nil {
+		return uploadFailure(err, output, "")
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
-	for _, f := range files {
-		name := path.Join(to.Path, f.name)
-		if single && to.Path != "" {
-			name = to.Path
-		}
+	for _, name := range files {
 		group.Go(func() error {
-			err := a.uploadFile(ctx, client, f.path, strings.TrimPrefix(name, "/"), to.UploadHeaders)
-			return uploadFailure(err, output, f.name)
+			err := a.uploadFile(ctx, client, root, name, blobName(name, pattern, to.Path), to.UploadHeaders)
+			return uploadFailure(err, output, name)
 		})
 	}
 	return group.Wait()
 }
 
-// match is a file that a pattern names: its path below the node's root and the
-// name that its blob gets.
-type match struct{ path, name string }
-
-// matching finds the files of a pattern, which is relative to the working
-// directory or absolute, and stays below the node's root either way. Single
-// tells that the pattern has no wildcard.
-func (a *Agent) matching(place, pattern string) (files []match, single bool, err error) {
-	pattern = strings.NewReplacer(`\`, "/", "{", `\{`, "}", `\}`).Replace(pattern)
-	base := path.Join(place, "wd")
-	full := path.Join(base, pattern)
+// aim says in which folder of the node a pattern looks, and the rest of it
+// there. Patterns are relative to the working directory or absolute. Either way
+// they look in the task's own directory or in the shared one: the agent may
+// read more than the task may, and must not do so for it.
+func (t *tree) aim(place, pattern string) (folder, below string, err error) {
+	pattern = strings.ReplaceAll(pattern, `\`, "/")
+	full := path.Join(place, "wd", pattern)
 	if path.IsAbs(pattern) {
-		below, found := strings.CutPrefix(path.Clean(pattern), filepath.ToSlash(a.tree.path)+"/")
-		if !found {
-			return nil, false, userFailure(batch.FailureUpload, "An output file pattern leads out of the node's directory", detail("FilePattern", pattern))
-		}
-		full = below
+		full = strings.TrimPrefix(path.Clean(pattern), filepath.ToSlash(t.path)+"/")
 	}
-	if !fs.ValidPath(strings.ReplaceAll(full, `\`, "")) || !doublestar.ValidatePattern(full) {
-		return nil, false, userFailure(batch.FailureUpload, "An output file pattern cannot be used", detail("FilePattern", pattern))
-	}
-	single = !strings.ContainsAny(pattern, "*?[")
-	fixed, _ := doublestar.SplitPattern(full)
-	names, err := doublestar.Glob(a.tree.root.FS(), full, doublestar.WithFilesOnly(), doublestar.WithNoFollow())
-	if err != nil {
-		return nil, single, err
-	}
-	for _, name := range names {
-		files = append(files, match{name, blobName(name, base, fixed)})
-	}
-	return files, single, nil
-}
-
-// blobName is a file's path below the folder that its pattern names without
-// wildcards; files outside the working directory keep what is behind that.
-func blobName(name, base, fixed string) string {
-	for _, folder := range []string{base, fixed} {
-		if below, found := strings.CutPrefix(name, folder+"/"); found {
-			return below
+	for _, folder := range []string{place, sharedName} {
+		if below, found := strings.CutPrefix(full, folder+"/"); found {
+			return folder, escape(below), nil
 		}
 	}
-	return path.Base(name)
+	return "", "", userFailure(batch.FailureUpload,
+		"An output file pattern looks neither in the task's directory nor in the shared directory of the node", detail("FilePattern", pattern))
 }
 
-func (a *Agent) uploadFile(ctx context.Context, client *container.Client, name, blobName string, headers []batch.UploadHeader) error {
+// escape makes braces, which are nothing special in the protocol, stand for
+// themselves.
+func escape(pattern string) string { return strings.NewReplacer("{", `\{`, "}", `\}`).Replace(pattern) }
+
+func isWild(pattern string) bool { return strings.ContainsAny(pattern, "*?[") }
+
+// match finds the files of a pattern; links are not followed to other folders.
+func match(root *os.Root, pattern string) ([]string, error) {
+	if !doublestar.ValidatePattern(pattern) {
+		return nil, userFailure(batch.FailureUpload, "An output file pattern cannot be read", detail("FilePattern", pattern))
+	}
+	return doublestar.Glob(root.FS(), pattern, doublestar.WithFilesOnly(), doublestar.WithNoFollow())
+}
+
+// blobName is the name of a file's blob. A pattern without wildcards has it
+// from the path, if there is one; otherwise that is a prefix of the file's own
+// name: its path below the working directory or, if the pattern looks outside
+// of it, below the folder that the pattern names.
+func blobName(name, pattern, prefix string) string {
+	if !isWild(pattern) && prefix != "" {
+		return strings.TrimPrefix(prefix, "/")
+	}
+	folder, _ := doublestar.SplitPattern(pattern)
+	if strings.HasPrefix(folder+"/", "wd/") {
+		folder = "wd"
+	}
+	return strings.TrimPrefix(path.Join(prefix, strings.TrimPrefix(name, folder+"/")), "/")
+}
+
+func (a *Agent) uploadFile(
+	ctx context.Context, client *container.Client, root *os.Root, name, blobName string, headers []batch.UploadHeader,
+) error {
 	if err := a.fetcher.take(ctx); err != nil {
 		return err
 	}
 	defer a.fetcher.give()
-	file, err := a.tree.openRegular(name)
+	file, err := openRegular(root, name)
+	if errors.Is(err, errNotRegular) {
+		return nil // a pipe or a device is no output
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }()
-	_, err = client.NewBlockBlobClient(blobName).UploadFile(ctx, file, &blockblob.UploadFileOptions{
-		HTTPHeaders: blobHeaders(name, headers), Concurrency: 2,
-	})
+	defer file.Close()
+	to := blockblob.UploadFileOptions{Concurrency: 2, HTTPHeaders: &blob.HTTPHeaders{}, Metadata: map[string]*string{}}
+	setHeaders(&to, name, headers)
+	_, err = client.NewBlockBlobClient(blobName).UploadFile(ctx, file, &to)
 	return err
 }
 
-func blobHeaders(name string, given []batch.UploadHeader) *blob.HTTPHeaders {
+// setHeaders applies headers of the upload request as far as they describe the
+// blob.
+func setHeaders(to *blockblob.UploadFileOptions, name string, headers []batch.UploadHeader) {
 	kind := mime.TypeByExtension(path.Ext(name))
 	if kind == "" {
 		kind = "application/octet-stream"
 	}
-	h := &blob.HTTPHeaders{BlobContentType: &kind}
-	for _, header := range given {
-		to := map[string]**string{
-			"content-type": &h.BlobContentType, "content-encoding": &h.BlobContentEncoding,
-			"content-language": &h.BlobContentLanguage, "content-disposition": &h.BlobContentDisposition,
-			"cache-control": &h.BlobCacheControl,
-		}[strings.TrimPrefix(strings.ToLower(header.Name), "x-ms-blob-")]
-		if to != nil {
-			*to = &header.Value
+	h := to.HTTPHeaders
+	h.BlobContentType = &kind
+	for _, header := range headers {
+		lower := strings.ToLower(header.Name)
+		if key, found := strings.CutPrefix(lower, "x-ms-meta-"); found {
+			to.Metadata[key] = &header.Value
+			continue
+		}
+		switch strings.TrimPrefix(lower, "x-ms-blob-") {
+		case "content-type":
+			h.BlobContentType = &header.Value
+		case "content-encoding":
+			h.BlobContentEncoding = &header.Value
+		case "content-language":
+			h.BlobContentLanguage = &header.Value
+		case "content-disposition":
+			h.BlobContentDisposition = &header.Value
+		case "cache-control":
+			h.BlobCacheControl = &header.Value
 		}
 	}
-	return h
 }
 
 // uploadFailure puts a failed upload into the protocol's words.
 func uploadFailure(err error, output batch.OutputFile, name string) error {
-	if err == nil || errors.Is(err, context.Canceled) {
+	if _, own := errors.AsType[*taskFailure](err); err == nil || own || errors.Is(err, context.Canceled) {
 		return err
 	}
 	code, message := batch.FailureUpload, "The file could not be uploaded"
@@ -154,11 +180,5 @@ func uploadFailure(err error, output batch.OutputFile, name string) error {
 	}
 	return userFailure(code, message,
 		detail("FilePath", name), detail("FilePattern", output.FilePattern),
-		detail("FileDestination", withoutQuery(output.Destination.Container.ContainerURL)),
-		detail("Message", withoutQuery(firstLine(err.Error()))))
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
+		detail("FileDestination", plainURL(output.Destination.Container.ContainerURL)), detail("Message", plainText(err)))
 }

@@ -19,12 +19,7 @@ const firstSlotUID = 64
 type users struct {
 	base uint32
 	// own is false where all tasks run as the agent's user.
-	own      bool
-	accounts []batch.UserAccount
-}
-
-func newUsers(base uint32, own bool, settings *batch.NodeSettings) users {
-	return users{base: base, own: own && base > 0, accounts: settings.UserAccounts}
+	own bool
 }
 
 // user is who a command runs as; a nil run is the agent's own user.
@@ -34,16 +29,16 @@ type user struct {
 	name  string
 }
 
-func (u users) resolve(identity *batch.UserIdentity, slot int) (user, error) {
+func (u users) resolve(accounts []batch.UserAccount, identity *batch.UserIdentity, slot int) (user, error) {
 	number, name, level := u.base, "_azbatch", batch.ElevationNonAdmin
 	switch {
 	case identity == nil:
 	case identity.Username != "":
-		i := slices.IndexFunc(u.accounts, func(a batch.UserAccount) bool { return batch.Key(a.Name) == batch.Key(identity.Username) })
+		i := slices.IndexFunc(accounts, func(a batch.UserAccount) bool { return batch.Key(a.Name) == batch.Key(identity.Username) })
 		if i < 0 || i >= firstSlotUID-1 {
 			return user{}, userFailure(batch.FailureUserNotFound, fmt.Sprintf("The pool has no user account %q", identity.Username))
 		}
-		number, name, level = u.base+1+uint32(i), u.accounts[i].Name, u.accounts[i].ElevationLevel
+		number, name, level = u.base+1+uint32(i), accounts[i].Name, accounts[i].ElevationLevel
 	case identity.AutoUser != nil:
 		level = identity.AutoUser.ElevationLevel
 		if identity.AutoUser.Scope == batch.ScopeTask {
@@ -56,4 +51,12 @@ func (u users) resolve(identity *batch.UserIdentity, slot int) (user, error) {
 		return user{admin: admin, name: name}, nil
 	}
 	return user{run: &run.User{UID: number, GID: number}, name: name}, nil
+}
+
+// slotOf is the slot whose auto user has a number, or -1.
+func (u users) slotOf(uid uint32) int {
+	if first := u.base + firstSlotUID; u.own && uid >= first && uid < u.base+UIDs {
+		return int(uid - first)
+	}
+	return -1
 }

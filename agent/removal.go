@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"github.com/batchyard/batchyard/batch"
+)
+
+// covers tells whether a removal takes the directory of an attempt.
+func covers(r batch.Removal, id attemptID) bool {
+	return r.Job == id.job && (r.Task == "" || r.Task == id.task)
+}
+
+// takeRemovals starts removals that are new and forgets those acknowledged.
+// The caller holds the lock.
+func (d *desk) takeRemovals(removals []batch.Removal) {
+	wanted := make(map[int64]bool, len(removals))
+	for _, r := range removals {
+		wanted[r.ID] = true
+		if _, busy := d.removing[r.ID]; busy || d.removed[r.ID] {
+			continue
+		}
+		leaving, staying := d.holding(r)
+		if staying {
+			// Someone wanted is in the directory, so this removal was done for
+			// those before and its receipt was lost.
+			d.removed[r.ID] = true
+			d.agent.note(whenever)
+			continue
+		}
+		d.removing[r.ID] = r
+		d.agent.work.Go(func() { d.remove(r, leaving) })
+	}
+	for id := range d.removed {
+		if !wanted[id] {
+			delete(d.removed, id)
+		}
+	}
+}
+
+// holding are the attempts in the directory that is to be removed: unwanted
+// ones that are about to leave it, and whether one is there to stay.
+func (d *desk) holding(r batch.Removal) (leaving []*attempt, staying bool) {
+	for _, t := range d.attempts {
+		switch {
+		case t.slot < 0 || !covers(r, t.id):
+		case t.unwanted:
+			leaving = append(leaving, t)
+		default:
+			staying = true
+		}
+	}
+	return leaving, staying
+}
+
+// remove deletes a directory once those who leave have left, and again until it
+// is gone: until then no attempt begins in it.
+func (d *desk) remove(r batch.Removal, leaving []*attempt) {
+	a := d.agent
+	for _, t := range leaving {
+		select {
+		case <-t.finished:
+		case <-a.working.Done():
+			return
+		}
+	}
+	delays := retryDelays()
+	for err := a.tree.remove(r.Job, r.Task); err != nil; err = a.tree.remove(r.Job, r.Task) {
+		a.Log.Error("directory not removed", "job", r.Job, "task", r.Task, "err", err)
+		if !pause(a.working, delays.NextBackOff()) {
+			return
+		}
+	}
+	d.mu.Lock()
+	delete(d.removing, r.ID)
+	d.removed[r.ID] = true
+	d.mu.Unlock()
+	d.schedule()
+	a.note(whenever)
+}
