@@ -1,12 +1,10 @@
 package run
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -182,77 +180,6 @@ func (h *holder) takeSlot() (*slot, error) {
 	return s, nil
 }
 
-// queue leaves a task to the next free thread of its kind, and sees to it that
-// there is one.
-func (h *holder) queue(t *task) {
-	p := &h.plain
-	if t.spec.Admin {
-		p = &h.admin
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.tasks = append(p.tasks, t)
-	if p.idle == 0 && p.size < p.most {
-		p.size++
-		go h.work(p)
-	}
-	p.more.Signal()
-}
-
-// pool is the threads of one kind and the tasks that wait for them.
-type pool struct {
-	admin bool
-	most  int
-
-	mu    sync.Mutex // guards all below
-	more  sync.Cond
-	tasks []*task
-	size  int
-	idle  int
-}
-
-func (p *pool) init(admin bool, most int) {
-	p.admin, p.most, p.more.L = admin, most, &p.mu
-}
-
-// next waits for a task.
-func (p *pool) next() *task {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.idle++
-	for len(p.tasks) == 0 {
-		p.more.Wait()
-	}
-	p.idle--
-	t := p.tasks[0]
-	p.tasks = p.tasks[1:]
-	return t
-}
-
-// work forks one task after another. It never ends, since its children would
-// end with it.
-func (h *holder) work(p *pool) {
-	th, err := h.newThread(true, p.admin)
-	for {
-		t := p.next()
-		if err != nil {
-			h.forked(t, 0, time.Time{}, err)
-			continue
-		}
-		h.fork(th, t)
-	}
-}
-
-// fork starts a task's process, on a thread that forks.
-func (h *holder) fork(th *thread, t *task) {
-	pid, at, err := h.forker.start(th, t)
-	if !th.patient && errors.Is(err, unix.ETXTBSY) {
-		h.queue(t)
-		return
-	}
-	h.forked(t, pid, at, err)
-}
-
 func (h *holder) forked(t *task, pid int, at time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -297,155 +224,6 @@ func (t *task) answer(s *Started, err error) {
 	t.waiters = nil
 }
 
-// kill ends a task because the agent asks for it.
-func (h *holder) kill(id string, grace time.Duration) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t := h.tasks[id]
-	if t == nil {
-		return ErrUnknown
-	}
-	h.wish(t, Killed, grace)
-	return nil
-}
-
-// killAll ends every task at once. The caller holds the lock.
-func (h *holder) killAll(why Reason) {
-	for _, t := range h.tasks {
-		h.wish(t, why, 0)
-	}
-}
-
-// wish ends a task for a reason, as soon as it has started. A task whose main
-// process has ended is being cleared away already and keeps its reason.
-func (h *holder) wish(t *task, why Reason, grace time.Duration) {
-	if t.phase >= ending {
-		return
-	}
-	if t.reason == "" {
-		t.reason = why
-	}
-	t.grace = grace
-	if t.phase == running {
-		h.end(t, grace)
-	}
-}
-
-// end signals a running task. The caller holds the lock, so that the main
-// process is not reaped meanwhile and its number is its own.
-func (h *holder) end(t *task, grace time.Duration) {
-	if grace > 0 {
-		_ = unix.Kill(-t.pid, unix.SIGTERM)
-		t.stopTimer()
-		t.timer = time.AfterFunc(grace, func() {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			if t.phase == running {
-				h.end(t, 0)
-			}
-		})
-		return
-	}
-	if err := t.slot.tracker.kill(t.pid); err != nil {
-		h.log.Error("group could not be killed", "task", t.id, "error", err)
-		_ = unix.Kill(-t.pid, unix.SIGKILL)
-	}
-}
-
-func (t *task) stopTimer() {
-	if t.timer != nil {
-		t.timer.Stop()
-		t.timer = nil
-	}
-}
-
-// ended notes that a task's main process was reaped, and clears its slot. The
-// caller holds the lock.
-func (h *holder) ended(t *task, e exit) {
-	delete(h.pids, t.pid)
-	t.stopTimer()
-	t.pid = 0
-	t.result = e.result(t)
-	if t.slot.tracker.empty() {
-		h.finish(t)
-		return
-	}
-	t.phase = ending
-	h.sweepers.Go(func() { h.sweep(t) })
-}
-
-// sweep kills what the task left behind, and reports its end when that is gone.
-func (h *holder) sweep(t *task) {
-	reported := false
-	for start := time.Now(); !t.slot.tracker.empty(); {
-		if err := t.slot.tracker.kill(0); err != nil {
-			h.log.Error("leftovers could not be killed", "task", t.id, "error", err)
-		}
-		t.slot.tracker.wait(t.slot.orphan, sweepAgain)
-		if !reported && time.Since(start) > sweepLimit {
-			h.log.Error("leftovers do not die", "task", t.id, "slot", t.slot.number)
-			h.mu.Lock()
-			t.result.Leftovers = true
-			h.announce(t)
-			h.mu.Unlock()
-			reported = true
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if reported {
-		h.retire(t)
-		return
-	}
-	h.finish(t)
-}
-
-// finish ends a task of which nothing is left. The caller holds the lock.
-func (h *holder) finish(t *task) {
-	h.announce(t)
-	h.retire(t)
-}
-
-// announce completes the result and tells the agent.
-func (h *holder) announce(t *task) {
-	r := t.result
-	u := t.slot.limiter.usage()
-	r.OOMKills, r.MemoryPeak = u.oomKills, u.peak
-	r.MemoryLimit = smallest(u.limit, h.node.MemoryBytes)
-	r.Reason = t.reason
-	if r.Reason == "" {
-		r.Reason = Exited
-		if r.OOMKills > 0 && (r.Signal == int(unix.SIGKILL) || r.ExitCode != 0) {
-			r.Reason = OOMKilled
-		}
-	}
-	t.phase = ended
-	if h.reporter != nil {
-		_ = h.reporter.send(&message{Exited: t.held()})
-	}
-}
-
-// retire gives the slot back.
-func (h *holder) retire(t *task) {
-	h.free = append(h.free, t.slot)
-	h.alive--
-	if h.closing && h.alive == 0 {
-		h.becomeIdle()
-	}
-}
-
-func (h *holder) becomeIdle() {
-	close(h.idle)
-	h.wakeReaper()
-}
-
-func smallest(a, b int64) int64 {
-	if a <= 0 || (b > 0 && b < a) {
-		return max(b, 0)
-	}
-	return a
-}
-
 func (t *task) held() *Held {
 	held := &Held{ID: t.id, Started: t.started}
 	if t.phase == ended {
@@ -476,41 +254,4 @@ func (h *holder) list() []Held {
 	}
 	slices.SortFunc(all, func(a, b Held) int { return a.Started.At.Compare(b.Started.At) })
 	return all
-}
-
-// close kills all tasks and refuses new ones. Idle tells when all have ended.
-func (h *holder) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closing {
-		return
-	}
-	h.closing = true
-	h.killAll(Killed)
-	if h.alive == 0 {
-		h.becomeIdle()
-	}
-}
-
-// exit is how a child ended.
-type exit struct {
-	status syscall.WaitStatus
-	usage  syscall.Rusage
-	at     time.Time
-	births uint64
-}
-
-func (e exit) result(t *task) *Result {
-	r := &Result{
-		ExitCode:  e.status.ExitStatus(),
-		Started:   t.started.At,
-		Ended:     e.at,
-		UserCPU:   time.Duration(e.usage.Utime.Nano()),
-		SystemCPU: time.Duration(e.usage.Stime.Nano()),
-		MaxRSS:    int64(e.usage.Maxrss) << 10,
-	}
-	if e.status.Signaled() {
-		r.Signal = int(e.status.Signal())
-	}
-	return r
 }

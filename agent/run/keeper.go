@@ -150,7 +150,7 @@ func (k *Keeper) Shutdown(ctx context.Context) error {
 				err = ctx.Err()
 			}
 		}
-		k.Close()
+		err = errors.Join(err, k.Close())
 		if err != nil {
 			return fmt.Errorf("shut keeper down: %w", err)
 		}

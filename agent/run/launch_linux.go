@@ -183,7 +183,7 @@ func (k *Keeper) launch(ctx context.Context) error {
 		return err
 	}
 	defer ready.Close()
-	cmd := exec.Command(command[0], command[1:]...)
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives every context of this process
 	cmd.Dir = "/"
 	cmd.Env = append([]string{"BATCHYARD_KEEPER=" + k.options.Dir}, k.options.Env...)
 	cmd.Stdin = bytes.NewReader(config)

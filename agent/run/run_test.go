@@ -5,6 +5,7 @@ package run_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -100,7 +101,7 @@ func (n *node) open() {
 }
 
 func (n *node) end() {
-	if err := n.Shutdown(n.ctx()); err != nil && err != run.ErrClosed {
+	if err := n.Shutdown(n.ctx()); err != nil && !errors.Is(err, run.ErrClosed) {
 		n.t.Errorf("shut down: %v", err)
 	}
 	if n.t.Failed() {

@@ -146,7 +146,7 @@ func (l *link) fail(err error) {
 // to shut it down does.
 func (l *link) hangUp() {
 	_ = l.conn.CloseRead()
-	l.conn.Close()
+	_ = l.conn.Close()
 }
 
 // send sends a message and never blocks, so that a stopped peer cannot hold up

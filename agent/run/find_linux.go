@@ -1,0 +1,189 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// findGroups makes the node's folders in whatever trees this process may write
+// to. It never fails: what is not there goes into missing.
+func findGroups(config *keeperConfig, record func([]string) error) *groups {
+	g := &groups{mode: "none", unifiedLimits: map[string]bool{}, mark: nodeMark(config.Dir)}
+	mounts, err := readMounts()
+	switch {
+	case err != nil:
+		g.miss("control groups are not readable (%v)", err)
+		mounts = parseMounts("", "")
+	case config.Cgroups == CgroupsNone:
+		mounts = parseMounts("", "")
+	case config.Cgroups == CgroupsV1:
+		mounts.unified = nil
+	}
+	name, parent := nodeName(config.Dir), config.CgroupParent
+	if mounts.unified != nil {
+		g.findUnified(mounts, parent, name, record)
+	}
+	g.memory = g.findV1(mounts, "memory", parent, name, record)
+	g.pids = g.findV1(mounts, "pids", parent, name, record)
+	g.cpu = g.findV1(mounts, "cpu", parent, name, record)
+	if g.unified == "" {
+		g.freezer = g.findV1(mounts, "freezer", parent, name, record)
+	}
+	v1 := g.memory != "" || g.pids != "" || g.cpu != ""
+	switch {
+	case g.unified != "" && v1:
+		g.mode = "hybrid"
+	case g.unified != "":
+		g.mode = "v2"
+	case g.freezer != "":
+		g.mode = "v1"
+	}
+	g.explain()
+	return g
+}
+
+func (g *groups) miss(format string, args ...any) {
+	g.missing = append(g.missing, fmt.Sprintf(format, args...))
+}
+
+// findV1 makes the node's folder in the first version's tree of one controller,
+// below the group that this process is in.
+func (g *groups) findV1(m *mounts, controller, parent, name string, record func([]string) error) string {
+	tree := m.v1[controller]
+	if tree == nil {
+		return ""
+	}
+	dir := filepath.Join(tree.own(parent), name)
+	if err := makeGroup(dir, record); err != nil {
+		return ""
+	}
+	if controller == "memory" {
+		// Old kernels do not hand limits down unless told; new ones refuse to
+		// be told otherwise.
+		_ = writeGroup(dir, "memory.use_hierarchy", "1")
+	}
+	return dir
+}
+
+// findUnified makes the node's folder in the second version's tree. Where
+// controllers live in that tree, a group may hold processes or hand controllers
+// down, not both, so the folder cannot simply lie below the group that this
+// process is in. The candidates are, in this order: what the operator named;
+// the parent of our own group, if a service manager put us in a group of our
+// own below the one it delegated; our own group, once we and our relatives have
+// moved to a group below it, which is done only if nobody else is in it; the
+// root of the tree.
+func (g *groups) findUnified(m *mounts, parent, name string, record func([]string) error) {
+	tree := m.unified
+	var candidates []string
+	switch own := tree.own(""); {
+	case parent != "":
+		candidates = []string{tree.own(parent)}
+	case len(m.v1) > 0:
+		candidates = []string{own}
+	default:
+		if own != tree.mount && ownedOrRoot(filepath.Dir(own)) && groupIsEmpty(filepath.Dir(own)) {
+			candidates = append(candidates, filepath.Dir(own))
+		}
+		if vacate(own) == nil {
+			candidates = append(candidates, own)
+		}
+		candidates = append(candidates, tree.mount, own)
+	}
+	for i, base := range candidates {
+		handed := handDown(base, "cpu", "memory", "pids")
+		// The last candidate is taken without controllers too: it still finds
+		// and kills processes.
+		if !handed["memory"] && i < len(candidates)-1 {
+			continue
+		}
+		dir := filepath.Join(base, name)
+		if makeGroup(dir, record) != nil {
+			continue
+		}
+		g.unified = dir
+		g.unifiedCPU = handed["cpu"]
+		g.unifiedLimits = handDown(dir, "memory", "pids")
+		return
+	}
+}
+
+// ownedOrRoot reports whether dir is ours to manage.
+func ownedOrRoot(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
+
+func groupIsEmpty(dir string) bool {
+	pids, err := groupPIDs(dir)
+	return err == nil && len(pids) == 0
+}
+
+// vacate moves the processes of dir into a group below it, if all of them are
+// instances of this program.
+func vacate(dir string) error {
+	pids, err := groupPIDs(dir)
+	if err != nil || len(pids) == 0 {
+		return err
+	}
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil {
+			return err
+		}
+		if strings.TrimSuffix(exe, " (deleted)") != strings.TrimSuffix(self, " (deleted)") {
+			return errors.New("group is shared with other programs")
+		}
+	}
+	below := filepath.Join(dir, "batchyard-supervisor")
+	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	for _, pid := range pids {
+		if err := writeGroup(below, "cgroup.procs", fmt.Sprint(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handDown gives the groups below dir those controllers that dir has itself,
+// and tells which they have afterwards.
+func handDown(dir string, controllers ...string) map[string]bool {
+	for _, c := range controllers {
+		_ = writeGroup(dir, "cgroup.subtree_control", "+"+c)
+	}
+	have := map[string]bool{}
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil {
+		return have
+	}
+	for _, c := range strings.Fields(string(text)) {
+		have[c] = true
+	}
+	return have
+}
+
+// makeGroup makes a group's folder. The record of the node's folders is written
+// first, so that a later keeper finds them whatever happens to this one.
+func makeGroup(dir string, record func([]string) error) error {
+	if err := record([]string{dir}); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
+}
