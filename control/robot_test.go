@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
 )
 
 // robot is an agent that lives by itself in a bubble: it boots, runs what it is
@@ -31,26 +32,24 @@ type runner struct {
 	code int
 }
 
-// robots runs an agent for each node that should exist, and for those that come
-// to exist, until the test ends.
+// robots runs an agent for each node of the pool until the test ends.
 func (y *yard) robots(slots int, work func(batch.TaskOrder) (time.Duration, int)) map[batch.NodeID]*robot {
 	y.t.Helper()
 	all := map[batch.NodeID]*robot{}
-	for _, w := range y.nodesOf("") {
-		all[w] = y.robot(w, slots, work)
+	for _, id := range y.nodesOf("pool") {
+		all[id] = y.robot(id, slots, work)
 	}
 	return all
 }
 
+// nodesOf names the nodes of a pool.
 func (y *yard) nodesOf(pool batch.PoolID) []batch.NodeID {
 	y.t.Helper()
-	nodes, err := y.DesiredNodes(ctx(y.t))
+	page, err := y.Nodes(ctx(y.t), acct, pool, control.Query{})
 	y.check(err)
 	var ids []batch.NodeID
-	for _, n := range nodes {
-		if pool == "" || n.Pool == pool {
-			ids = append(ids, n.Node)
-		}
+	for _, n := range page.Items {
+		ids = append(ids, n.ID)
 	}
 	return ids
 }

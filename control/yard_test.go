@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,8 @@ type yard struct {
 	db   *store.DB
 	url  string
 	stop func() // the loops
+
+	ahead atomic.Int64 // nanoseconds by which the clock of the leases is ahead
 }
 
 // newYard opens a yard with an account.
@@ -45,7 +48,7 @@ func (y *yard) open() {
 	db, err := store.Open(context.Background(), store.Options{URL: y.url})
 	y.check(err)
 	y.db = db
-	y.Service = control.New(control.Options{DB: db})
+	y.Service = control.New(control.Options{DB: db, Now: func() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) }})
 }
 
 func (y *yard) close() {
