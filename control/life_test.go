@@ -215,3 +215,35 @@ func TestJobWallClock(t *testing.T) {
 		}
 	})
 }
+
+func TestLifeOnEachDatabase(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, url string) {
+		y := newYard(t, url)
+		y.prepare(0, 2)
+		for range 2 {
+			y.check(y.StepPool(ctx(t), acct, "pool", func(*batch.Pool, []batch.Node, time.Time) control.PoolStep {
+				return control.PoolStep{AddDedicated: 1}
+			}))
+		}
+		y.loops()
+		y.robots(2, func(batch.TaskOrder) (time.Duration, int) { return time.Millisecond, 0 })
+		y.addTasks("job", "t", 250)
+		onAll := batch.AllTasksTerminateJob
+		_, err := y.PatchJob(ctx(t), acct, "job", batch.JobPatch{OnAllTasksComplete: &onAll}, batch.Conditions{})
+		y.check(err)
+		watch := y.db.Watch(control.ReadyTopic(acct, "pool")) // announced with each task that ends
+		defer watch.Close()
+		timeout := time.After(time.Minute)
+		for y.job("job").State != batch.JobCompleted {
+			select {
+			case <-watch.C:
+			case <-timeout:
+				t.Fatalf("after a minute: %+v", y.job("job").Counts)
+			}
+		}
+		if diff := cmp.Diff(batch.TaskCounts{Succeeded: 250, SucceededSlots: 250}, y.job("job").Counts); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
