@@ -230,7 +230,7 @@ func (c *calls) take(got answer) error {
 	c.delays.Reset()
 	c.informed = c.informed || got.call.informed
 	if quick := now.Sub(got.call.sent) < idlePause; quick && !got.call.reporting &&
-		got.call.number == c.made && got.orders.Revision == got.call.revision {
+		got.call.number == c.made && got.orders.Revision == got.call.revision && len(got.orders.Files) == 0 {
 		c.restAgain = now.Add(idlePause)
 	}
 	c.apply(got.orders, got.call.sent)
