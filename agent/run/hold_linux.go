@@ -75,7 +75,8 @@ type holder struct {
 	closing  bool
 	reporter *link // the agent to tell of an end, nil if there is none
 	births   uint64
-	forking  int
+	forking  int          // tasks that are starting
+	settled  sync.Cond    // wakes who waits until there are none
 	early    map[int]exit // ends of children that are not yet in pids
 	sweepers sync.WaitGroup
 	threads  []int // numbers of the threads that fork
@@ -96,6 +97,7 @@ func newHolder(g *groups, f *forker, log *slog.Logger) (*holder, error) {
 		pids:   map[int]*task{},
 		early:  map[int]exit{},
 	}
+	h.settled.L = &h.mu
 	h.plain.init(false, max(2, min(16, onlineCores())))
 	h.admin.init(true, 2)
 	return h, nil
@@ -191,6 +193,7 @@ func (h *holder) forked(t *task, pid int, at time.Time, err error) {
 	}
 	if h.forking == 0 {
 		clear(h.early)
+		h.settled.Broadcast()
 	}
 }
 
@@ -244,7 +247,7 @@ func (h *holder) forget(ids []string) {
 }
 
 // list is everything that is held. What is still starting is left out: whoever
-// asked for it will ask again. The caller holds the lock.
+// asked for it has yet to hear of it. The caller holds the lock.
 func (h *holder) list() []Held {
 	var all []Held
 	for _, t := range h.tasks {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -332,6 +333,43 @@ func TestTwoAgentsForOneNode(t *testing.T) {
 	}
 	if held := n.Held(); len(held) != 1 || held[0].Result != nil {
 		t.Errorf("second agent finds %+v", held)
+	}
+}
+
+func TestAgentIsReplacedWhileTasksStart(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	first, log := n.Keeper, filepath.Join(n.dir, "log")
+	begun := n.fifo("begun")
+	var starting sync.WaitGroup
+	for i := range 60 {
+		s := n.shell(fmt.Sprintf("task%d", i), "echo $TASK >> "+log+"; echo > "+begun.path+"; sleep 1000")
+		starting.Go(func() {
+			_, _ = first.Process(s).Start(n.ctx()) // its agent may be gone before the answer
+		})
+	}
+	begun.line()
+	n.open()
+	held := map[string]bool{}
+	for _, h := range n.Held() {
+		held[h.ID] = true
+	}
+	starting.Wait()
+	n.run(n.spec("last", "/bin/true"))
+	if err := n.Shutdown(n.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range strings.Fields(string(text)) {
+		if !held[id] {
+			t.Errorf("%s runs and the second agent knows nothing of it", id)
+		}
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

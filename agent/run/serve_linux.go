@@ -154,7 +154,9 @@ func (k *keeper) attendOne(v *visit, th *thread) {
 	}
 }
 
-// greet answers hello. From the listing on, the agent hears of every end.
+// greet answers hello. From the listing on, the agent hears of every end. What
+// an earlier agent had started last is waited for: an agent that does not find
+// it listed takes it for lost, and has it run a second time.
 func (k *keeper) greet(l *link, m *message) {
 	h := k.holder
 	if m.Hello.Lease > 0 {
@@ -169,6 +171,9 @@ func (k *keeper) greet(l *link, m *message) {
 	if err := h.groups.limitNode(h.node); err != nil {
 		k.log.Error("node could not be limited", "error", err)
 		able.Missing = append(able.Missing, fmt.Sprintf("limits of the node as a whole could not be set: %v", err))
+	}
+	for h.forking > 0 {
+		h.settled.Wait()
 	}
 	h.reporter = l
 	_ = l.send(&message{ID: m.ID, Welcome: &welcome{
