@@ -45,7 +45,7 @@ type call struct {
 	reporting bool
 	left      bool
 	informed  bool // it told about the agent
-	number    int
+	number    int64
 }
 
 // calls are the calls under way: at most one that waits for something new and
@@ -55,7 +55,6 @@ type calls struct {
 	agent              *Agent
 	answers            chan answer
 	waiting, reporting bool
-	made               int  // calls so far
 	informed           bool // the server knows what there is to know of the agent
 
 	// due is when changes are reported, zero if there are none.
@@ -71,8 +70,9 @@ type calls struct {
 	heard   time.Time
 	lease   time.Duration
 	expired bool
-	// applied is when the newest call was sent whose orders were applied.
-	applied time.Time
+	// applied is when the newest call was sent whose orders were applied, risen
+	// when the orders' revision was last another.
+	applied, risen time.Time
 }
 
 func newCalls(a *Agent) *calls {
@@ -188,10 +188,9 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 		c.waiting = true
 		limit += holdTime
 	}
-	c.made++
 	made := call{
 		sent: time.Now(), revision: report.Revision, reporting: reporting, left: report.Left,
-		informed: report.Agent != nil, number: c.made,
+		informed: report.Agent != nil, number: report.Number,
 	}
 	go func() { // finish waits for it
 		limited, cancel := context.WithTimeout(ctx, limit)
@@ -203,7 +202,8 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 
 // report is the whole state of the node.
 func (a *Agent) report() batch.NodeReport {
-	report := batch.NodeReport{Instance: a.instance, Settings: a.settings.Load().Version}
+	a.reports++
+	report := batch.NodeReport{Instance: a.instance, Number: a.reports, Settings: a.settings.Load().Version}
 	a.boots.report(&report)
 	a.desk.report(&report)
 	return report
@@ -230,7 +230,7 @@ func (c *calls) take(got answer) error {
 	c.delays.Reset()
 	c.informed = c.informed || got.call.informed
 	if quick := now.Sub(got.call.sent) < idlePause; quick && !got.call.reporting &&
-		got.call.number == c.made && got.orders.Revision == got.call.revision && len(got.orders.Files) == 0 {
+		got.call.number == c.agent.reports && got.orders.Revision == got.call.revision && len(got.orders.Files) == 0 {
 		c.restAgain = now.Add(idlePause)
 	}
 	c.apply(got.orders, got.call.sent)
@@ -265,16 +265,21 @@ func (c *calls) finish() {
 	}
 }
 
-// apply makes orders the desired state. Calls overlap: the answer to an older
-// call than the one applied last counts only if its revision shows that it was
-// given later. Of two with one revision the newer call's counts, because
-// orders follow from the report too.
+// apply makes orders the desired state. Calls overlap, and which of two answers
+// was given later shows in their revisions. Of two with one revision the newer
+// call's counts, because orders follow from the report too. A lower revision
+// counts only if the call was sent when the higher one was known: then the
+// server has gone back, to a backup.
 func (c *calls) apply(orders batch.NodeOrders, sent time.Time) {
 	a := c.agent
 	c.takeLease(orders.Lease.Std(), sent)
 	a.files.take(orders.Files)
-	if sent.Before(c.applied) && orders.Revision <= a.desk.applied() {
+	switch before := a.desk.applied(); {
+	case orders.Revision == before && sent.Before(c.applied),
+		orders.Revision < before && sent.Before(c.risen):
 		return
+	case orders.Revision != before:
+		c.risen = time.Now()
 	}
 	if sent.After(c.applied) {
 		c.applied = sent
