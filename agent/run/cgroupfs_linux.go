@@ -80,6 +80,8 @@ func parseMounts(info, self string) *mounts {
 			}
 		}
 	}
+	options := m.v1
+	m.v1 = map[string]*tree{}
 	for line := range strings.Lines(self) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) != 3 {
@@ -88,16 +90,13 @@ func parseMounts(info, self string) *mounts {
 		if parts[0] == "0" && m.unified != nil {
 			m.unified.self = parts[2]
 		}
+		// Only these of the mounts' options are controllers; a hierarchy with a
+		// name has none.
 		for c := range strings.SplitSeq(parts[1], ",") {
-			if t := m.v1[c]; t != nil {
+			if t := options[c]; t != nil && !strings.HasPrefix(c, "name=") {
 				t.self = parts[2]
+				m.v1[c] = t
 			}
-		}
-	}
-	// Words such as "rw" are options of the mount, not controllers.
-	for c, t := range m.v1 {
-		if t.self == "" {
-			delete(m.v1, c)
 		}
 	}
 	if m.unified != nil && m.unified.self == "" {

@@ -6,7 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // findGroups makes the node's folders in whatever trees this process may write
@@ -69,31 +70,9 @@ func (g *groups) findV1(m *mounts, controller, parent, name string, record func(
 	return dir
 }
 
-// findUnified makes the node's folder in the second version's tree. Where
-// controllers live in that tree, a group may hold processes or hand controllers
-// down, not both, so the folder cannot simply lie below the group that this
-// process is in. The candidates are, in this order: what the operator named;
-// the parent of our own group, if a service manager put us in a group of our
-// own below the one it delegated; our own group, once we and our relatives have
-// moved to a group below it, which is done only if nobody else is in it; the
-// root of the tree.
+// findUnified makes the node's folder in the second version's tree.
 func (g *groups) findUnified(m *mounts, parent, name string, record func([]string) error) {
-	tree := m.unified
-	var candidates []string
-	switch own := tree.own(""); {
-	case parent != "":
-		candidates = []string{tree.own(parent)}
-	case len(m.v1) > 0:
-		candidates = []string{own}
-	default:
-		if own != tree.mount && ownedOrRoot(filepath.Dir(own)) && groupIsEmpty(filepath.Dir(own)) {
-			candidates = append(candidates, filepath.Dir(own))
-		}
-		if vacate(own) == nil {
-			candidates = append(candidates, own)
-		}
-		candidates = append(candidates, tree.mount, own)
-	}
+	candidates := unifiedParents(m, parent)
 	for i, base := range candidates {
 		handed := handDown(base, "cpu", "memory", "pids")
 		// The last candidate is taken without controllers too: it still finds
@@ -112,14 +91,48 @@ func (g *groups) findUnified(m *mounts, parent, name string, record func([]strin
 	}
 }
 
-// ownedOrRoot reports whether dir is ours to manage.
-func ownedOrRoot(dir string) bool {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return false
+// supervisorName is the group below a delegated one into which the processes of
+// this program move.
+const supervisorName = "batchyard-supervisor"
+
+// unifiedParents lists the groups below which the node's may be made, best
+// first. Where controllers live in this tree, a group may hold processes or hand
+// controllers down, not both, so it cannot simply be the one that this process
+// is in. The candidates are: what the operator named; the group that a service
+// manager delegated, once this program's processes have moved below it, which is
+// done only if nobody else is in it; the root of the tree. The last one is our
+// own, where at least processes can be found and killed.
+func unifiedParents(m *mounts, parent string) []string {
+	tree := m.unified
+	own := tree.own("")
+	above := filepath.Dir(own)
+	switch {
+	case parent != "":
+		return []string{tree.own(parent)}
+	case len(m.v1) > 0:
+		return []string{own}
+	case own != tree.mount && (filepath.Base(own) == supervisorName || isDelegated(above)) && groupIsEmpty(above):
+		return []string{above, tree.mount, own}
+	case isDelegated(own) && vacate(own) == nil:
+		return []string{own, tree.mount}
+	default:
+		return []string{tree.mount, own}
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == os.Geteuid()
+}
+
+// isDelegated reports whether the service manager leaves what is below a group
+// to others. Where there is none, nobody minds.
+func isDelegated(dir string) bool {
+	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	for _, name := range []string{"user.delegate", "trusted.delegate"} {
+		var value [8]byte
+		if n, err := unix.Getxattr(dir, name, value[:]); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
 }
 
 func groupIsEmpty(dir string) bool {
@@ -147,7 +160,7 @@ func vacate(dir string) error {
 			return errors.New("group is shared with other programs")
 		}
 	}
-	below := filepath.Join(dir, "batchyard-supervisor")
+	below := filepath.Join(dir, supervisorName)
 	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}

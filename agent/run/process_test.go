@@ -80,7 +80,7 @@ func TestTaskSeesOnlyWhatItsSpecSays(t *testing.T) {
 			// Descriptor 3 is the listing's own.
 			{"three descriptors", []string{"ls", "/proc/self/fd"}, "0\n1\n2\n3\n"},
 			{"its working directory", []string{"pwd"}, n.dir + "\n"},
-			{"a session of its own", []string{"sh", "-c", "set -- $(ps -o sid=,pgid= -p $$); echo $(($1 - $$)) $(($2 - $$))"}, "0 0\n"},
+			{"a session of its own", []string{"sh", "-c", "read pid name state parent group session rest < /proc/$$/stat; echo $((group - $$)) $((session - $$))"}, "0 0\n"},
 			{"no core files and a usual mask", []string{"sh", "-c", "ulimit -Hc; umask"}, "0\n0022\n"},
 			{"no ignored signals", []string{"grep", "SigIgn", "/proc/self/status"}, "SigIgn:\t0000000000000000\n"},
 			{"an empty standard input", []string{"cat"}, ""},
