@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -78,7 +80,26 @@ func (t *attempt) final() bool { return t.phase == batch.PhaseEnded || t.phase =
 func (t *attempt) execute(ctx context.Context) {
 	defer close(t.finished)
 	outcome := t.perform(ctx)
+	t.leave(outcome)
 	t.agent.desk.settled(t, outcome)
+}
+
+// leave settles the task's directory before its slot is free. The user of a
+// task that has one of its own is the slot's, so the next such task there must
+// not reach what this one left. Who has filled the disk does not keep it full
+// for those that come after.
+func (t *attempt) leave(outcome *batch.Outcome) {
+	place := taskPlace(t.id.job, t.id.task)
+	var err error
+	if u := t.run.UserIdentity; u != nil && u.AutoUser != nil && u.AutoUser.Scope == batch.ScopeTask && t.agent.users.own {
+		err = t.agent.tree.seal(place)
+	}
+	if outcome != nil && outcome.Failure != nil && outcome.Failure.Code == batch.FailureDiskFull {
+		err = errors.Join(err, t.agent.tree.clear(path.Join(place, "wd")))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.agent.Log.Error("task directory not settled", "job", t.id.job, "task", t.id.task, "err", err)
+	}
 }
 
 // perform returns nil when the attempt is given back.

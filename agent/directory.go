@@ -233,6 +233,11 @@ func (t *tree) owner(place string) uint32 {
 	return 0
 }
 
+// seal closes a directory to everybody but the agent.
+func (t *tree) seal(place string) error {
+	return errors.Join(t.root.Lchown(place, 0, 0), t.root.Chmod(place, 0o700))
+}
+
 // remove deletes a task's directory, or a whole job's.
 func (t *tree) remove(job batch.JobID, task batch.TaskID) error {
 	if task != "" {
@@ -303,5 +308,10 @@ func lockFolder(folder string) (func(), error) {
 		file.Close()
 		return nil, fmt.Errorf("write agent lock: %w", err)
 	}
-	return func() { file.Close() }, nil
+	return func() {
+		// Not by closing alone, which does nothing while a process that was
+		// just forked has the file too.
+		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+		file.Close()
+	}, nil
 }
