@@ -50,9 +50,7 @@ func (s *server) newFlock(t *testing.T, nodes int) *flock {
 	}
 	s.addTasks(t, f.job, tasks...)
 	s.awaitRunning(t, f.job, len(tasks))
-	await(t, "all tasks have logged that they began", func(context.Context) (bool, error) {
-		return len(f.lines(t)) == len(tasks), nil
-	})
+	f.awaitLines(t, len(tasks))
 	return f
 }
 
@@ -172,7 +170,7 @@ func TestNodesGo(t *testing.T) {
 		t.Parallel()
 		f := s.newFlock(t, 1)
 		f.post(t, fmt.Sprintf("/pools/%s/nodes/%s/reboot", f.pool, f.nodes[0]), map[string]any{"nodeRebootOption": "requeue"})
-		await(t, "tasks begin again", func(context.Context) (bool, error) { return len(f.lines(t)) == 4, nil })
+		f.awaitLines(t, 4) // tasks begin again
 		f.check(t, f.tasks)
 	})
 	t.Run("agent and keeper are killed and tasks run again", func(t *testing.T) {
@@ -186,7 +184,7 @@ func TestNodesGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.signalAgents(t, syscall.SIGKILL, f.nodes...)
-		await(t, "tasks begin again", func(context.Context) (bool, error) { return len(f.lines(t)) == 4, nil })
+		f.awaitLines(t, 4) // tasks begin again
 		f.check(t, f.tasks)
 	})
 	t.Run("the keeper is killed and tasks run again", func(t *testing.T) {
@@ -195,7 +193,7 @@ func TestNodesGo(t *testing.T) {
 		if err := syscall.Kill(f.keeper(f.nodes[0]), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "tasks begin again", func(context.Context) (bool, error) { return len(f.lines(t)) == 4, nil })
+		f.awaitLines(t, 4) // tasks begin again
 		f.check(t, f.tasks)
 	})
 	t.Run("a start task that fails keeps tasks away until it succeeds", func(t *testing.T) {
@@ -296,7 +294,7 @@ func TestNodesAreLost(t *testing.T) {
 			t.Errorf("tasks ended %v after the server, but the lease is %v", took, lease)
 		}
 		s.start(t)
-		await(t, "tasks begin again", func(context.Context) (bool, error) { return len(f.lines(t)) == 4, nil })
+		f.awaitLines(t, 4) // tasks begin again
 		f.check(t, f.tasks)
 	})
 }

@@ -82,6 +82,7 @@ func TestNodesKeepTheirWord(t *testing.T) {
 			size:   "custom_1c_1g_1g",
 			script: `head -c 1500M /dev/zero >file`,
 			want:   ending{code: 128 + 25, failure: batch.FailureExitCode},
+			after:  deleteTask,
 		},
 		{
 			name:        "a task that takes too long is ended",

@@ -86,7 +86,7 @@ func walk(t *testing.T, database string) {
 		t.Errorf("the job has %d tasks, error %v", len(all), err)
 	}
 	for _, task := range all {
-		checkEnd(t, task)
+		checkEnd(t, task, false)
 	}
 	for _, i := range []int{0, 6, 100, tasks - 1} {
 		if text := s.stdout(t, "walk", batch.TaskID(taskName(i))); text != fmt.Sprintf("output of %d: ünï ☃\n", i) {

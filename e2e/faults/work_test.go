@@ -233,6 +233,14 @@ func (y *yard) lines(t *testing.T) []string {
 	return strings.FieldsFunc(string(text), func(c rune) bool { return c == '\n' })
 }
 
+// awaitLines waits until so many lines are in the log.
+func (y *yard) awaitLines(t *testing.T, lines int) {
+	t.Helper()
+	await(t, fmt.Sprintf("tasks have logged %d lines", lines), func(context.Context) (bool, error) {
+		return len(y.lines(t)) >= lines, nil
+	})
+}
+
 // tally says how often each line is in the log, of lines without what follows their second word.
 func (y *yard) tally(t *testing.T) map[string]int {
 	t.Helper()
