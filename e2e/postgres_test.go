@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 )
 
@@ -58,7 +57,7 @@ func startProduction(t *testing.T, database string) *server {
 	}
 	go io.Copy(io.Discard, stdout)
 	t.Cleanup(func() {
-		if err := s.terminate(); err != nil {
+		if err := s.stop(); err != nil {
 			t.Errorf("stop the server: %v\n%s", err, s.tail())
 		}
 	})
@@ -77,14 +76,6 @@ func (s *server) awaitLog(log io.Reader) error {
 	s.Endpoint, s.CAFile = entry.API, entry.Authority
 	s.BlobEndpoint = "https://" + entry.Storage + "/" + s.StorageAccount
 	return err
-}
-
-// terminate ends the server as a service manager does.
-func (s *server) terminate() error {
-	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return s.stop()
 }
 
 func newKey() string {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,8 +21,7 @@ type server struct {
 	ready
 	binary  string
 	command *exec.Cmd
-	stdin   io.Closer // dev ends when it is closed
-	log     string    // file with what it wrote to stderr
+	log     string // file with what it wrote to stderr
 	folder  string
 }
 
@@ -39,7 +39,8 @@ type ready struct {
 	DataDir        string
 }
 
-// startDev starts a server as a developer does, with ports and data of its own.
+// startDev starts a server as a developer does, with ports and data of its own. It ends with this
+// process, should a test be killed.
 func startDev() (*server, error) {
 	s, err := newServer()
 	if err != nil {
@@ -89,10 +90,6 @@ func (s *server) start(arguments ...string) (stdout, stderr io.Reader, err error
 		return nil, nil, err
 	}
 	s.command = exec.CommandContext(context.Background(), s.binary, arguments...)
-	s.stdin, err = s.command.StdinPipe()
-	if err != nil {
-		return nil, nil, err
-	}
 	if stdout, err = s.command.StdoutPipe(); err != nil {
 		return nil, nil, err
 	}
@@ -126,17 +123,18 @@ func firstLine(r io.Reader, wanted func(string) bool) (string, error) {
 	}
 }
 
-// stop ends the server as its user would who closes the terminal, and waits for it.
+// stop ends the server as a service manager does, and waits for it.
 func (s *server) stop() error {
-	s.stdin.Close()
+	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.command.Wait() }()
 	select {
 	case err := <-ended:
 		return errors.Join(err, os.RemoveAll(s.folder))
 	case <-time.After(time.Minute):
-		s.command.Process.Kill()
-		return errors.New("the server did not end within a minute of its input")
+		return errors.Join(errors.New("the server did not end within a minute"), s.command.Process.Kill())
 	}
 }
 

@@ -13,12 +13,26 @@ import (
 	"github.com/Azure/go-autorest/autorest"
 )
 
-func fileNames(files []batch.NodeFile) []string {
-	var names []string
-	for _, f := range files {
-		names = append(names, *f.Name)
+// fileNames sends a request for a list of files and reads the names in it. The client makes and
+// sends the request but cannot read the answer: it wants the lengths of files as numbers, and the
+// protocol writes numbers of 64 bits as strings.
+func (w *walk) fileNames(request *http.Request, err error) ([]string, error) {
+	if err != nil {
+		return nil, err
 	}
-	return names
+	answer, err := w.files.ListFromTaskSender(request)
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Value []struct{ Name string }
+	}
+	err = autorest.Respond(answer, autorest.WithErrorUnlessOK(), autorest.ByUnmarshallingJSON(&list), autorest.ByClosing())
+	var names []string
+	for _, file := range list.Value {
+		names = append(names, file.Name)
+	}
+	return names, err
 }
 
 func content(file batch.ReadCloser, err error) (string, error) {

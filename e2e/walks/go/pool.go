@@ -121,11 +121,10 @@ func (w *walk) readNodeFiles(ctx context.Context) error {
 		return err
 	}
 	node := *nodes[0].ID
-	page, err := w.files.ListFromComputeNode(ctx, w.pool, node, "", new(true), nil, nil, nil, nil, nil)
+	names, err := w.fileNames(w.files.ListFromComputeNodePreparer(ctx, w.pool, node, "", new(true), nil, nil, nil, nil, nil))
 	if err != nil {
 		return err
 	}
-	names := fileNames(page.Values())
 	text, err := w.readNodeFile(ctx, node, "startup/stdout.txt")
 	if err != nil {
 		return err

@@ -145,11 +145,10 @@ func (w *walk) readTaskFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	page, err := w.files.ListFromTask(ctx, w.job, "task-007", "", new(true), nil, nil, nil, nil, nil)
+	names, err := w.fileNames(w.files.ListFromTaskPreparer(ctx, w.job, "task-007", "", new(true), nil, nil, nil, nil, nil))
 	if err != nil {
 		return err
 	}
-	names := fileNames(page.Values())
 	_, missing := w.readTaskFile(ctx, "task-007", "wd/missing.txt", "")
 	return errors.Join(
 		equal("range", part, "from"),

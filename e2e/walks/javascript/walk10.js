@@ -122,7 +122,7 @@ async function readNodeFiles() {
   const file = await batch.file.getFromComputeNode(poolId, id, "startup/stdout.txt");
   assert.equal(await text(file.readableStreamBody), `ready: ${id}\n`);
   const head = await batch.file.getPropertiesFromComputeNode(poolId, id, "shared/tool.txt");
-  assert.deepEqual([head.contentLength, head.ocpBatchFileIsdirectory], [5, false]);
+  assert.deepEqual([head.contentLength, head.ocpBatchFileIsdirectory], [5, "False"]);
   await batch.file.deleteFromComputeNode(poolId, id, "shared/tool.txt");
   const after = (await batch.file.listFromComputeNode(poolId, id, { recursive: true })).map((f) => f.name);
   assert.ok(!after.includes("shared/tool.txt"), after.join());
@@ -166,8 +166,8 @@ async function createJob() {
 }
 
 async function addTasks() {
-  const urls = measures.map((_, n) => blobUrl(`measure-${n}.txt`));
-  const results = containerUrl(outputs, "w");
+  const urls = await Promise.all(measures.map((_, n) => blobUrl(`measure-${n}.txt`)));
+  const results = await containerUrl(outputs, "w");
   const tasks = Array.from({ length: taskCount }, (_, k) => workTask(k, urls[k % 4], results));
   for (let first = 0; first < tasks.length; first += 100) {
     const chunk = tasks.slice(first, first + 100);
@@ -230,7 +230,7 @@ async function readTaskFiles() {
   const file = await batch.file.getFromTask(jobId, "task-007", "stdout.txt", part);
   assert.equal(await text(file.readableStreamBody), "from");
   const head = await batch.file.getPropertiesFromTask(jobId, "task-007", "wd/highest.txt");
-  assert.deepEqual([head.contentLength, head.ocpBatchFileIsdirectory], [4, false]);
+  assert.deepEqual([head.contentLength, head.ocpBatchFileIsdirectory], [4, "False"]);
   const files = await all(batch.file, batch.file.listFromTask(jobId, "task-007", { recursive: true }), "listFromTaskNext");
   const byName = new Map(files.map((f) => [f.name, f]));
   assert.equal(byName.get("wd").isDirectory, true);
@@ -240,7 +240,7 @@ async function readTaskFiles() {
 }
 
 async function followTroubledTasks() {
-  const everything = { storageContainerUrl: containerUrl(inputs, "rl"), blobPrefix: "measure-", filePath: "all" };
+  const everything = { storageContainerUrl: await containerUrl(inputs, "rl"), blobPrefix: "measure-", filePath: "all" };
   await batch.task.add(jobId, {
     id: "summary",
     commandLine: "/bin/sh -c 'cat all/measure-*.txt | wc -l'",

@@ -6,7 +6,6 @@
 "use strict";
 
 const assert = require("node:assert/strict");
-const { text } = require("node:stream/consumers");
 const { setTimeout: sleep } = require("node:timers/promises");
 const { BlobSASPermissions, BlobServiceClient, ContainerSASPermissions } = require("@azure/storage-blob");
 const { ServiceClient, SharedKeyCredentials } = require("azure-batch");
@@ -102,7 +101,7 @@ async function waitForNodes() {
   const [node] = await nodes();
   assert.equal(node.state, "idle");
   assert.equal(node.startTaskInfo.exitCode, 0);
-  assert.equal((await batch.computeNode.get(poolId, node.id)).id, node.id);
+  assert.equal((await batch.computeNodeOperations.get(poolId, node.id)).id, node.id);
 }
 
 async function idleNodes() {
@@ -112,7 +111,7 @@ async function idleNodes() {
 }
 
 async function nodes() {
-  return batch.computeNode.list(poolId);
+  return batch.computeNodeOperations.list(poolId);
 }
 
 async function readNodeFiles() {
@@ -120,8 +119,8 @@ async function readNodeFiles() {
   const names = (await batch.file.listFromComputeNode(poolId, id, { recursive: true })).map((f) => f.name);
   assert.ok(names.includes("startup/stdout.txt"), names.join());
   assert.ok(names.includes("shared/tool.txt"), names.join());
-  const file = await batch.file.getFromComputeNode(poolId, id, "startup/stdout.txt");
-  assert.equal(await text(file), `ready: ${id}\n`);
+  const ready = await text((done) => batch.file.getFromComputeNode(poolId, id, "startup/stdout.txt", done));
+  assert.equal(ready, `ready: ${id}\n`);
   const head = await batch.file.getPropertiesFromComputeNodeWithHttpOperationResponse(poolId, id, "shared/tool.txt");
   assert.deepEqual(lengthAndKind(head), ["5", "False"]);
   await batch.file.deleteFromComputeNode(poolId, id, "shared/tool.txt");
@@ -167,8 +166,8 @@ async function createJob() {
 }
 
 async function addTasks() {
-  const urls = measures.map((_, n) => blobUrl(`measure-${n}.txt`));
-  const results = containerUrl(outputs, "w");
+  const urls = await Promise.all(measures.map((_, n) => blobUrl(`measure-${n}.txt`)));
+  const results = await containerUrl(outputs, "w");
   const tasks = Array.from({ length: taskCount }, (_, k) => workTask(k, urls[k % 4], results));
   for (let first = 0; first < tasks.length; first += 100) {
     const chunk = tasks.slice(first, first + 100);
@@ -228,24 +227,23 @@ function completed() {
 
 async function readTaskFiles() {
   for (const k of [0, 7, 199]) {
-    const file = await batch.file.getFromTask(jobId, taskId(k), "stdout.txt");
-    assert.equal(await text(file), `hello from ${taskId(k)}, worker ${k}\n`);
+    const said = await text((done) => batch.file.getFromTask(jobId, taskId(k), "stdout.txt", done));
+    assert.equal(said, `hello from ${taskId(k)}, worker ${k}\n`);
   }
   const part = { fileGetFromTaskOptions: { ocpRange: "bytes=6-9" } };
-  const file = await batch.file.getFromTask(jobId, "task-007", "stdout.txt", part);
-  assert.equal(await text(file), "from");
+  assert.equal(await text((done) => batch.file.getFromTask(jobId, "task-007", "stdout.txt", part, done)), "from");
   const head = await batch.file.getPropertiesFromTaskWithHttpOperationResponse(jobId, "task-007", "wd/highest.txt");
   assert.deepEqual(lengthAndKind(head), ["4", "False"]);
   const files = await all(batch.file, batch.file.listFromTask(jobId, "task-007", { recursive: true }), "listFromTaskNext");
   const byName = new Map(files.map((f) => [f.name, f]));
   assert.equal(byName.get("wd").isDirectory, true);
-  assert.equal(byName.get("wd/highest.txt").properties.contentLength, 4);
+  assert.equal(Number(byName.get("wd/highest.txt").properties.contentLength), 4);
   assert.ok(byName.has("stderr.txt"));
   await fails("FileNotFound", 404, batch.file.getPropertiesFromTask(jobId, "task-007", "wd/missing.txt"));
 }
 
 async function followTroubledTasks() {
-  const everything = { storageContainerUrl: containerUrl(inputs, "rl"), blobPrefix: "measure-", filePath: "all" };
+  const everything = { storageContainerUrl: await containerUrl(inputs, "rl"), blobPrefix: "measure-", filePath: "all" };
   await batch.task.add(jobId, {
     id: "summary",
     commandLine: "/bin/sh -c 'cat all/measure-*.txt | wc -l'",
@@ -254,8 +252,8 @@ async function followTroubledTasks() {
   await batch.task.add(jobId, { id: "failing", commandLine: "/bin/sh -c 'echo no >&2; exit 3'" });
   await batch.task.add(jobId, { id: "sleeper", commandLine: "/bin/sleep 600" });
   await taskIs("summary", "completed");
-  const file = await batch.file.getFromTask(jobId, "summary", "stdout.txt");
-  assert.equal((await text(file)).trim(), "40");
+  const lines = await text((done) => batch.file.getFromTask(jobId, "summary", "stdout.txt", done));
+  assert.equal(lines.trim(), "40");
 
   await taskIs("failing", "completed");
   const { executionInfo } = await batch.task.get(jobId, "failing");
@@ -284,13 +282,13 @@ async function emptyNode() {
   await batch.task.add(jobId, { id: "guest", commandLine: "/bin/sleep 600" });
   await taskIs("guest", "running");
   const { nodeId } = (await batch.task.get(jobId, "guest")).nodeInfo;
-  await batch.computeNode.disableScheduling(poolId, nodeId, { nodeDisableSchedulingOption: "terminate" });
+  await batch.computeNodeOperations.disableScheduling(poolId, nodeId, { nodeDisableSchedulingOption: "terminate" });
   await taskIs("guest", "completed");
   await waitFor("the node to be empty", async () => {
-    const node = await batch.computeNode.get(poolId, nodeId);
+    const node = await batch.computeNodeOperations.get(poolId, nodeId);
     return node.schedulingState === "disabled" && node.state === "offline";
   });
-  await batch.computeNode.enableScheduling(poolId, nodeId);
+  await batch.computeNodeOperations.enableScheduling(poolId, nodeId);
   await waitFor("two idle nodes", async () => (await idleNodes()) === 2);
 }
 
@@ -384,6 +382,23 @@ function taskId(k) {
 
 function inAnHour() {
   return new Date(Date.now() + 3600_000);
+}
+
+// Reads a file that is asked for with a callback: its stream begins to flow as soon as it is there,
+// which is too early for who awaits it.
+function text(get) {
+  return new Promise((resolve, reject) => {
+    get((error, stream) => {
+      if (error) {
+        reject(error);
+        return;
+      }
+      const chunks = [];
+      stream.on("data", (chunk) => chunks.push(chunk));
+      stream.on("end", () => resolve(Buffer.concat(chunks).toString()));
+      stream.on("error", reject);
+    });
+  });
 }
 
 // Follows the pages of a list.
