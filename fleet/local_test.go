@@ -1,0 +1,238 @@
+package fleet_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/fleet"
+)
+
+// TestMain lets the test program be an agent: it holds its folder's lock, says
+// that it does, and ends well when it is terminated.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "agent" {
+		os.Exit(playAgent(os.Args[2], os.Args[3]))
+	}
+	os.Exit(m.Run())
+}
+
+func playAgent(folder, pipe string) int {
+	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	lock, err := os.OpenFile(filepath.Join(folder, "state", "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return 2
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return 3
+	}
+	_ = lock.Truncate(0)
+	_, _ = fmt.Fprintf(lock, "%d\n", os.Getpid())
+	news, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		return 4
+	}
+	_, _ = fmt.Fprintf(news, "%d\n", os.Getpid())
+	_ = news.Close()
+	<-stop.Done()
+	return 0
+}
+
+// yard is a folder of nodes, and the rows that say which should be.
+type yard struct {
+	t       *testing.T
+	dir     string
+	pipe    string
+	changed chan struct{}
+
+	mu    sync.Mutex // guards the rows
+	rows  []control.NodeWanted
+	lines chan string // what agents say when they are up
+}
+
+func newYard(t *testing.T) *yard {
+	t.Helper()
+	y := &yard{t: t, dir: t.TempDir(), changed: make(chan struct{}, 1), lines: make(chan string, 100)}
+	y.pipe = filepath.Join(t.TempDir(), "news")
+	if err := syscall.Mkfifo(y.pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Opened for both, the pipe does not end between two agents.
+	news, err := os.OpenFile(y.pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = news.Close() })
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := news.Read(buffer)
+			if err != nil {
+				return
+			}
+			for line := range strings.FieldsSeq(string(buffer[:n])) {
+				y.lines <- line
+			}
+		}
+	}()
+	return y
+}
+
+func (y *yard) DesiredNodes(context.Context) ([]control.NodeWanted, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return append([]control.NodeWanted(nil), y.rows...), nil
+}
+
+func (y *yard) NewNodeToken(context.Context, batch.NodeID) (string, error) { return "byt_token", nil }
+
+func (y *yard) want(ids ...batch.NodeID) {
+	y.mu.Lock()
+	y.rows = nil
+	for _, id := range ids {
+		y.rows = append(y.rows, control.NodeWanted{Node: id})
+	}
+	y.mu.Unlock()
+	select {
+	case y.changed <- struct{}{}:
+	default:
+	}
+}
+
+// provide runs a provider until the returned function is called.
+func (y *yard) provide(most int, killOnStop bool) (stop func()) {
+	y.t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	local := &fleet.Local{
+		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, KillOnStop: killOnStop, Log: slog.New(slog.DiscardHandler),
+		Command: func(_ control.NodeWanted, folder string, _ int, _ func() (string, error)) (*exec.Cmd, error) {
+			return exec.CommandContext(context.WithoutCancel(y.t.Context()), executable, "agent", folder, y.pipe), nil
+		},
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(y.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- local.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			y.t.Errorf("Run ends with %v", err)
+		}
+	}
+}
+
+// up waits for an agent to say that it is.
+func (y *yard) up() int {
+	y.t.Helper()
+	select {
+	case line := <-y.lines:
+		pid, err := strconv.Atoi(line)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		return pid
+	case <-y.t.Context().Done():
+		y.t.Fatal("no agent came up")
+		return 0
+	}
+}
+
+func (y *yard) gone(pid int) {
+	y.t.Helper()
+	if err := fleet.Await(y.t.Context(), pid); err != nil {
+		y.t.Fatalf("agent %d does not end: %v", pid, err)
+	}
+}
+
+func TestNodesWithARowHaveAnAgent(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.want("tvmps_1_d", "tvmps_2_d")
+	stop := y.provide(8, true)
+	first, second := y.up(), y.up()
+	if first == second {
+		t.Fatal("two nodes share an agent")
+	}
+	// One that is killed is started again, in the same folder.
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	third := y.up()
+	stop()
+	y.gone(second)
+	y.gone(third)
+}
+
+func TestNoMoreAgentsThanTheMachineMayHave(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.want("tvmps_1_d", "tvmps_2_d")
+	stop := y.provide(1, true)
+	pid := y.up()
+	y.want("tvmps_2_d")
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil { // it learns that it has no row
+		t.Fatal(err)
+	}
+	y.gone(pid)
+	y.up() // there is room for the other now
+	stop()
+}
+
+func TestAgentsOutliveTheirServerAndAreFoundAgain(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.want("tvmps_1_d")
+	stop := y.provide(8, false)
+	pid := y.up()
+	stop()
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Fatalf("the agent ended with its server: %v", err)
+	}
+	stop = y.provide(8, true)
+	// The next server starts no second agent: it would say so, and could not
+	// have the lock. It ends the one it found when it stops.
+	y.want("tvmps_1_d", "tvmps_2_d")
+	if other := y.up(); other == pid {
+		t.Fatal("the agent was started twice")
+	}
+	stop()
+	y.gone(pid)
+}
+
+func TestFoldersOfNodesWithoutARowAreRemoved(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.want("tvmps_1_d")
+	stop := y.provide(8, true)
+	pid := y.up()
+	y.want("tvmps_2_d")
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	y.gone(pid)
+	y.up()
+	stop()
+	stop = y.provide(8, true) // looks at all folders when it starts
+	y.up()
+	stop()
+	if _, err := os.Stat(filepath.Join(y.dir, "tvmps_1_d")); !os.IsNotExist(err) {
+		t.Errorf("the folder of a removed node is still there: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(y.dir, "tvmps_2_d")); err != nil {
+		t.Errorf("the folder of a node that should be is gone: %v", err)
+	}
+}
