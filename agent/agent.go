@@ -73,6 +73,7 @@ type Agent struct {
 	disk     *diskWatch
 	files    *fileDesk
 	changed  chan urgency
+	reports  int64 // how many were made; of hello and its successor, the loop
 
 	// working is the lifetime of all that follows from orders. It ends, with
 	// errStopping, when the agent does; the keeper goes on with what runs.
@@ -168,6 +169,8 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 		calling, cancel := context.WithTimeout(ctx, callTime(time.Minute))
 		defer cancel()
 		sent = time.Now()
+		a.reports++
+		report.Number = a.reports
 		orders, err := a.Server.Sync(calling, report)
 		if refused(err) {
 			return orders, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))

@@ -42,7 +42,7 @@ func keeperMain() {
 }
 
 // testTime bounds every wait of a test.
-const testTime = time.Minute
+const testTime = 30 * time.Second
 
 // node is a compute node of a test: folders, an agent that can be started and
 // stopped, and the server that it talks to.
@@ -116,13 +116,13 @@ func (n *node) start() {
 func (n *node) halt() {
 	n.t.Helper()
 	n.stop()
-	if err := n.result(); err != nil {
+	if err := n.exit(); err != nil {
 		n.t.Errorf("agent ended with %v", err)
 	}
 }
 
-// result waits for the end of the agent.
-func (n *node) result() error {
+// exit waits for the end of the agent.
+func (n *node) exit() error {
 	n.t.Helper()
 	select {
 	case err := <-n.ended:
@@ -145,7 +145,9 @@ func (n *node) restart() {
 func (n *node) remove() {
 	n.stop()
 	if n.ended != nil {
-		n.result()
+		if err := n.exit(); err != nil {
+			n.t.Errorf("agent ended with %v", err)
+		}
 	}
 	n.shutdownKeeper()
 	if n.t.Failed() {

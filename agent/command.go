@@ -152,7 +152,7 @@ func (c *command) notStarted(err error) *batch.Outcome {
 	start, ok := errors.AsType[*run.StartError](err)
 	if !ok {
 		// The keeper or the lease is gone: nothing of the task runs.
-		if c.agent.working.Err() == nil {
+		if c.agent.working.Err() == nil && !errors.Is(err, run.ErrNoLease) {
 			c.agent.Log.Error("command not started", "id", c.id, "err", err)
 		}
 		return nil

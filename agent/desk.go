@@ -286,6 +286,13 @@ func (d *desk) endAll(ctx context.Context) {
 // another node. The keeper ends their processes by its own clock; what the
 // agent does for them, an upload above all, must end too.
 func (d *desk) expire() {
+	d.mu.Lock()
+	for _, t := range d.attempts {
+		if !t.begun && !t.final() {
+			t.phase = batch.PhaseReleased
+		}
+	}
+	d.mu.Unlock()
 	if ended := d.cancelAll(errLease); len(ended) > 0 {
 		d.agent.Log.Warn("lease has run out, tasks are given back", "tasks", len(ended))
 	}

@@ -28,6 +28,7 @@ type server struct {
 	agent    batch.AgentInfo
 	results  []result
 	calls    int
+	failed   int   // calls while the server was down
 	waiting  int   // the number of the newest call that waits
 	down     error // the answer to all calls, if set
 	lose     int   // so many answers more are lost
@@ -66,13 +67,16 @@ func (s *server) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeO
 	defer s.mu.Unlock()
 	s.calls++
 	if s.down != nil {
+		s.failed++
+		s.changed()
 		return batch.NodeOrders{}, s.down
 	}
 	if s.instance != report.Instance && report.Revision != 0 {
 		return batch.NodeOrders{}, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the node.")
 	}
+	stale := s.instance == report.Instance && report.Number < s.report.Number
 	s.instance = report.Instance
-	final := s.take(report)
+	final := !stale && s.take(report)
 	s.changed()
 	if !final && !report.NoWait {
 		if err := s.hold(ctx, report); err != nil {

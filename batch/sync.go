@@ -11,6 +11,9 @@ type NodeReport struct {
 	// Instance is made anew by each agent process. A call of an older instance
 	// is refused once a newer one was heard.
 	Instance string `json:"instance"`
+	// Number counts the reports of an instance. Calls overlap, so one may come
+	// after a newer one; what it says is then out of date. 0: not counted.
+	Number int64 `json:"number,omitzero"`
 	// Boot is the last boot (start task included) that the agent has finished.
 	Boot int `json:"boot"`
 	// Booting is set while a boot is under way: agent is up, start task not yet
