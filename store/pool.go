@@ -31,6 +31,19 @@ func (tx *Tx) Pool(account batch.AccountName, id batch.PoolID) (batch.Pool, erro
 		WHERE account = $1 AND id = $2`, string(account), batch.Key(id)), scanPool)
 }
 
+// PoolVersion returns the stamp and the state of a pool, which is less than the
+// pool, or ErrNotFound.
+func (tx *Tx) PoolVersion(account batch.AccountName, id batch.PoolID) (stamp batch.Stamp, state batch.PoolState, err error) {
+	err = tx.QueryRow(`
+		SELECT stamp, state
+		FROM pool
+		WHERE account = $1 AND id = $2`, string(account), batch.Key(id)).Scan(&stamp, &state)
+	if err != nil {
+		err = rowError("get version of pool", err)
+	}
+	return stamp, state, err
+}
+
 // Pools returns the pools of an account.
 func (tx *Tx) Pools(account batch.AccountName, list List) ([]batch.Pool, error) {
 	text, args := list.query(`

@@ -51,25 +51,7 @@ func (tx *Tx) Tasks(account batch.AccountName, job batch.JobID, list List) ([]ba
 
 // TasksByRef returns the named tasks, as far as they exist, in any order.
 func (tx *Tx) TasksByRef(account batch.AccountName, refs []TaskRef) ([]batch.Task, error) {
-	var tasks []batch.Task
-	for from, to := range cut(len(refs)) {
-		args := make([]any, 1, 1+2*(to-from))
-		args[0] = string(account)
-		for _, ref := range refs[from:to] {
-			args = append(args, batch.Key(ref.Job), batch.Key(ref.Task))
-		}
-		rows, err := tx.Query(`
-			SELECT `+taskColumns+`, `+ownJobName+`, body
-			FROM (VALUES `+tuples(2, to-from, "text", "text")+`) AS v
-			CROSS JOIN task -- cross: SQLite shall begin with the values
-			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2`, args...)
-		some, err := all("get tasks", rows, err, scanTask)
-		if err != nil {
-			return nil, err
-		}
-		tasks = append(tasks, some...)
-	}
-	return tasks, nil
+	return byRef(tx, account, refs, taskColumns+", "+ownJobName+", body", scanTask)
 }
 
 // BoundTasks returns the tasks that a node holds, in the short form.

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"context"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// HeldTask is a task that a node holds, as its orders name it.
+type HeldTask struct {
+	TaskRef
+	Sequence int64
+	Slots    int
+	State    batch.TaskState
+	Attempt  int
+	Release  batch.Release
+}
+
+// HeldTasks returns what a node holds, in any order: the few columns that are
+// wanted each time the node calls.
+func (tx *Tx) HeldTasks(node batch.NodeID) ([]HeldTask, error) {
+	rows, err := tx.Query(`
+		SELECT job, `+ownJobName+`, id, name, seq, slots, state, attempt, release
+		FROM task
+		WHERE node = $1 AND task.bound`, batch.Key(node))
+	return all("list held tasks", rows, err, func(row scanner) (t HeldTask, err error) {
+		var job, jobOwn, key, own string
+		err = row.Scan(&job, &jobOwn, &key, &own, &t.Sequence, &t.Slots, &t.State, &t.Attempt, &t.Release)
+		t.Job, t.Task = named[batch.JobID](job, jobOwn), named[batch.TaskID](key, own)
+		return t, err
+	})
+}
+
+// RunsByRef returns the named tasks, as far as they exist, in any order and in
+// the short form.
+func (tx *Tx) RunsByRef(account batch.AccountName, refs []TaskRef) ([]batch.Task, error) {
+	return byRef(tx, account, refs, taskColumns+", "+ownJobName, scanShort)
+}
+
+// Specification is a task as it was specified.
+type Specification struct {
+	Job  batch.JobID // its key
+	Task batch.TaskSpecification
+}
+
+// SpecificationsByRef returns how the named tasks were specified, as far as they
+// exist, in any order.
+func (tx *Tx) SpecificationsByRef(account batch.AccountName, refs []TaskRef) ([]Specification, error) {
+	return byRef(tx, account, refs, "task.job, body", func(row scanner) (s Specification, err error) {
+		var body []byte
+		if err := row.Scan(&s.Job, &body); err != nil {
+			return s, err
+		}
+		return s, decode(body, &s.Task)
+	})
+}
+
+// byRef reads columns of named tasks.
+func byRef[T any](tx *Tx, account batch.AccountName, refs []TaskRef, columns string, scan func(scanner) (T, error)) ([]T, error) {
+	var items []T
+	for from, to := range cut(len(refs)) {
+		args := make([]any, 1, 1+2*(to-from))
+		args[0] = string(account)
+		for _, ref := range refs[from:to] {
+			args = append(args, batch.Key(ref.Job), batch.Key(ref.Task))
+		}
+		rows, err := tx.Query(`
+			SELECT `+columns+`
+			FROM (VALUES `+tuples(2, to-from, "text", "text")+`) AS v
+			CROSS JOIN task -- cross: SQLite shall begin with the values
+			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2`, args...)
+		some, err := all("get tasks", rows, err, scan)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, some...)
+	}
+	return items, nil
+}
+
+// Glance is a View for a brief read that follows close on an update, as when
+// somebody was just woken by one. With SQLite it takes its turn among the
+// updates: the writer's connection has at hand what was just written, while a
+// connection that only reads begins anew after each commit. It may see what is
+// being committed with it, and returns after that is on disk.
+func (db *DB) Glance(ctx context.Context, fn func(tx *Tx) error) error {
+	if db.Dialect() != SQLite {
+		return db.View(ctx, fn)
+	}
+	return db.Update(ctx, func(tx *Tx) error {
+		tx.readOnly = true
+		return fn(tx)
+	})
+}
