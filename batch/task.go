@@ -356,13 +356,13 @@ func (t *Task) FilesExpire() time.Time {
 
 // Run is what a node needs to run the task; common settings of the job come
 // first, the task's own win.
-func (t *Task) Run(job *JobSpecification) *TaskRun {
+func (s *TaskSpecification) Run(job *JobSpecification) *TaskRun {
 	settings := slices.Clone(job.CommonEnvironmentSettings)
-	settings = append(settings, t.EnvironmentSettings...)
+	settings = append(settings, s.EnvironmentSettings...)
 	return &TaskRun{
-		CommandLine: t.CommandLine, ResourceFiles: t.ResourceFiles, OutputFiles: t.OutputFiles,
-		EnvironmentSettings: settings, UserIdentity: t.UserIdentity, RequiredSlots: t.RequiredSlots,
-		MaxWallClockTime: *t.Constraints.MaxWallClockTime, RetentionTime: *t.Constraints.RetentionTime,
+		CommandLine: s.CommandLine, ResourceFiles: s.ResourceFiles, OutputFiles: s.OutputFiles,
+		EnvironmentSettings: settings, UserIdentity: s.UserIdentity, RequiredSlots: s.RequiredSlots,
+		MaxWallClockTime: *s.Constraints.MaxWallClockTime, RetentionTime: *s.Constraints.RetentionTime,
 	}
 }
 

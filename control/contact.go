@@ -18,6 +18,9 @@ type contacts struct {
 type contact struct {
 	at   time.Time
 	call *call // nil while no call waits
+	// instance and number are of the newest report.
+	instance string
+	number   int64
 }
 
 // call is a Sync that waits for something to tell.
@@ -38,14 +41,20 @@ func (c *contacts) of(node batch.NodeID) *contact {
 	return entry
 }
 
-// hear notes that a node was in contact.
-func (c *contacts) hear(node batch.NodeID, at time.Time) {
+// hear notes that a node was in contact, and tells whether its report is out of
+// date because a newer one of the same agent came before.
+func (c *contacts) hear(node batch.NodeID, at time.Time, report *batch.NodeReport) (stale bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.of(node)
 	if at.After(entry.at) {
 		entry.at = at
 	}
+	stale = entry.instance == report.Instance && report.Number > 0 && report.Number < entry.number
+	if !stale {
+		entry.instance, entry.number = report.Instance, report.Number
+	}
+	return stale
 }
 
 // expect counts a node as heard at a time unless it was heard already.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/store"
 )
 
 // hearing is one report, held against what is known of the node and its tasks.
@@ -14,8 +15,9 @@ import (
 type hearing struct {
 	*ledger
 	node   batch.Node
-	bound  []batch.Task // short form; those no longer bound drop out in apply
+	holds  []store.HeldTask // those that it gives back or ends drop out in apply
 	report *batch.NodeReport
+	stale  bool // a newer report came before it
 
 	changed          bool // something of the node itself
 	tookTasks        bool // before the report
@@ -31,6 +33,9 @@ func (h *hearing) news() bool {
 // apply takes what the report says.
 func (h *hearing) apply() error {
 	h.tookTasks = h.node.TakesTasks()
+	if h.stale {
+		return nil
+	}
 	if err := h.applyTasks(); err != nil {
 		return err
 	}
@@ -43,29 +48,64 @@ func (h *hearing) apply() error {
 	return nil
 }
 
-// applyTasks passes over reports of attempts that the node no longer has: the
+// applyTasks takes what the report says of attempts that the node holds and of
+// which it says something new. Reports of other attempts are passed over: the
 // orders do not name them, so the node will forget them.
 func (h *hearing) applyTasks() error {
-	if len(h.report.Tasks) == 0 {
+	news, refs := h.newsOfTasks()
+	if len(refs) == 0 {
 		return nil
 	}
-	index := make(map[taskKey]*batch.Task, len(h.bound))
-	for i := range h.bound {
-		index[keyOf(h.bound[i].Job, h.bound[i].ID)] = &h.bound[i]
+	tasks, err := h.tx.RunsByRef(h.account, refs)
+	if err != nil {
+		return err
 	}
-	for i := range h.report.Tasks {
-		r := &h.report.Tasks[i]
-		t := index[keyOf(r.Job, r.Task)]
-		if t == nil || !t.Bound || t.Attempt != r.Attempt {
-			continue
-		}
-		if err := h.applyTask(t, r); err != nil {
+	over := make(map[taskKey]bool, len(tasks))
+	for i := range tasks {
+		t := &tasks[i]
+		key := keyOf(t.Job, t.ID)
+		if err := h.applyTask(t, news[key]); err != nil {
 			return err
 		}
+		over[key] = !t.Bound
 	}
-	h.bound = slices.DeleteFunc(h.bound, func(t batch.Task) bool { return !t.Bound })
+	for i := range h.holds {
+		if key := keyOf(h.holds[i].Job, h.holds[i].Task); news[key] != nil {
+			h.holds[i].State = batch.TaskRunning
+		}
+	}
+	h.holds = slices.DeleteFunc(h.holds, func(t store.HeldTask) bool { return over[keyOf(t.Job, t.Task)] })
 	h.pace()
 	return nil
+}
+
+// newsOfTasks are the reports of attempts that the node holds which say more
+// than is known.
+func (h *hearing) newsOfTasks() (map[taskKey]*batch.TaskReport, []store.TaskRef) {
+	if len(h.report.Tasks) == 0 || len(h.holds) == 0 {
+		return nil, nil
+	}
+	held := make(map[taskKey]*store.HeldTask, len(h.holds))
+	for i := range h.holds {
+		held[keyOf(h.holds[i].Job, h.holds[i].Task)] = &h.holds[i]
+	}
+	news := make(map[taskKey]*batch.TaskReport)
+	var refs []store.TaskRef
+	for i := range h.report.Tasks {
+		r := &h.report.Tasks[i]
+		key := keyOf(r.Job, r.Task)
+		t := held[key]
+		if t == nil || t.Attempt != r.Attempt || news[key] != nil {
+			continue
+		}
+		switch {
+		case r.Phase == batch.PhaseRunning && t.State == batch.TaskActive,
+			r.Phase == batch.PhaseEnded, r.Phase == batch.PhaseReleased:
+			news[key] = r
+			refs = append(refs, t.TaskRef)
+		}
+	}
+	return news, refs
 }
 
 func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
@@ -75,7 +115,7 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 		start = r.Start.Time
 	}
 	switch {
-	case r.Phase == batch.PhaseRunning && t.State == batch.TaskActive:
+	case r.Phase == batch.PhaseRunning:
 		h.noteRecent(t)
 		return h.change(t, func() error { return t.Start(start, now) })
 	case r.Phase == batch.PhaseReleased:

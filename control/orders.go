@@ -64,10 +64,10 @@ func (h *hearing) settings() (*batch.NodeSettings, error) {
 // taskOrders names every attempt the node should hold, the oldest task first.
 // How to run it comes with those that the report does not name.
 func (h *hearing) taskOrders() ([]batch.TaskOrder, error) {
-	if len(h.bound) == 0 {
+	if len(h.holds) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(h.bound, func(a, b batch.Task) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	slices.SortFunc(h.holds, func(a, b store.HeldTask) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	type attempt struct {
 		taskKey
 		number int
@@ -77,15 +77,15 @@ func (h *hearing) taskOrders() ([]batch.TaskOrder, error) {
 		r := &h.report.Tasks[i]
 		named[attempt{keyOf(r.Job, r.Task), r.Attempt}] = true
 	}
-	orders := make([]batch.TaskOrder, len(h.bound))
+	orders := make([]batch.TaskOrder, len(h.holds))
 	var unnamed []store.TaskRef
-	for i := range h.bound {
-		t := &h.bound[i]
+	for i := range h.holds {
+		t := &h.holds[i]
 		orders[i] = batch.TaskOrder{
-			Job: t.Job, Task: t.ID, Attempt: t.Attempt, Release: t.Release, Started: t.State == batch.TaskRunning,
+			Job: t.Job, Task: t.Task, Attempt: t.Attempt, Release: t.Release, Started: t.State == batch.TaskRunning,
 		}
-		if !named[attempt{keyOf(t.Job, t.ID), t.Attempt}] {
-			unnamed = append(unnamed, store.TaskRef{Job: t.Job, Task: t.ID})
+		if !named[attempt{keyOf(t.Job, t.Task), t.Attempt}] {
+			unnamed = append(unnamed, t.TaskRef)
 		}
 	}
 	runs, err := h.taskRuns(unnamed)
@@ -103,24 +103,22 @@ func (h *hearing) taskRuns(refs []store.TaskRef) (map[taskKey]*batch.TaskRun, er
 	if len(refs) == 0 {
 		return nil, nil
 	}
-	tasks, err := h.tx.TasksByRef(h.account, refs)
+	tasks, err := h.tx.SpecificationsByRef(h.account, refs)
 	if err != nil {
 		return nil, err
 	}
-	jobs := make(map[string]*batch.JobSpecification)
+	jobs := make(map[batch.JobID]*batch.JobSpecification)
 	runs := make(map[taskKey]*batch.TaskRun, len(tasks))
 	for i := range tasks {
 		t := &tasks[i]
-		spec := jobs[batch.Key(t.Job)]
-		if spec == nil {
+		if jobs[t.Job] == nil {
 			job, err := h.tx.Job(h.account, t.Job)
 			if err != nil {
 				return nil, err
 			}
-			spec = &job.JobSpecification
-			jobs[batch.Key(t.Job)] = spec
+			jobs[t.Job] = &job.JobSpecification
 		}
-		runs[keyOf(t.Job, t.ID)] = t.Run(spec)
+		runs[keyOf(t.Job, t.Task.ID)] = t.Task.Run(jobs[t.Job])
 	}
 	return runs, nil
 }

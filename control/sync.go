@@ -89,7 +89,7 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 	}
 	var news bool
 	var orders *batch.NodeOrders
-	err := c.service.db.View(ctx, func(tx *store.Tx) error {
+	err := c.service.db.Glance(ctx, func(tx *store.Tx) error {
 		h, err := c.hear(tx)
 		if err != nil {
 			return err
@@ -177,7 +177,7 @@ func (s *Service) hold() time.Duration { return min(syncWait, s.lease/3) }
 // look reads the orders as they are now; nil if there is nothing to say and
 // nothing must be said.
 func (c *nodeCall) look(ctx context.Context, must bool) (orders *batch.NodeOrders, err error) {
-	err = c.service.db.View(ctx, func(tx *store.Tx) error {
+	err = c.service.db.Glance(ctx, func(tx *store.Tx) error {
 		h, err := c.hear(tx)
 		if err != nil {
 			return err
@@ -205,12 +205,12 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 	if n.Instance != "" && n.Instance != c.report.Instance && c.report.Revision != 0 {
 		return nil, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the compute node.")
 	}
-	c.service.contacts.hear(c.node, c.at)
-	bound, err := tx.BoundTasks(c.node)
+	stale := c.service.contacts.hear(c.node, c.at, c.report)
+	holds, err := tx.HeldTasks(c.node)
 	if err != nil {
 		return nil, err
 	}
-	return &hearing{ledger: c.service.ledger(tx, n.Account), node: n, bound: bound, report: c.report}, nil
+	return &hearing{ledger: c.service.ledger(tx, n.Account), node: n, holds: holds, report: c.report, stale: stale}, nil
 }
 
 func badToken() error {

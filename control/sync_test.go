@@ -141,8 +141,8 @@ func TestReports(t *testing.T) {
 			node.end(id, 0)
 		}
 		node.sync()
-		if n := y.db.Stats().Updates - before; n != 2 {
-			t.Errorf("it took %d updates", n)
+		if n := y.db.Stats().Updates - before; n > 3 { // to bind them, to tell the node, to take the results
+			t.Errorf("it took %d transactions", n)
 		}
 	})
 }

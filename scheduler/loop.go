@@ -131,8 +131,9 @@ func (s *Scheduler) employ(ctx context.Context, workers map[store.PoolRef]contex
 func (s *Scheduler) work(ctx context.Context, pool store.PoolRef) {
 	watch := s.db.Watch(control.ReadyTopic(pool.Account, pool.Pool))
 	defer watch.Close()
+	var known policy
 	for {
-		again, err := s.pass(ctx, pool)
+		again, err := s.pass(ctx, pool, &known)
 		wait := safety
 		switch {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
@@ -164,11 +165,11 @@ func pause(ctx context.Context, watch *store.Watch, longest time.Duration) bool 
 
 // pass reads, plans and writes once. It tells whether another pass may find
 // more to do at once.
-func (s *Scheduler) pass(ctx context.Context, pool store.PoolRef) (again bool, err error) {
+func (s *Scheduler) pass(ctx context.Context, pool store.PoolRef, known *policy) (again bool, err error) {
 	began := s.now()
 	var w window
-	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		w, err = read(tx, pool, began)
+	err = s.db.Glance(ctx, func(tx *store.Tx) (err error) {
+		w, err = read(tx, pool, known, began)
 		return err
 	})
 	if err != nil {

@@ -25,17 +25,37 @@ type window struct {
 	more bool
 }
 
+// policy is what a worker remembers of its pool, to read it only when it has
+// changed.
+type policy struct {
+	stamp batch.Stamp
+	fill  batch.NodeFillType
+}
+
+// update reads the pool if need be, and tells whether it takes tasks.
+func (y *policy) update(tx *store.Tx, pool store.PoolRef) (bool, error) {
+	stamp, state, err := tx.PoolVersion(pool.Account, pool.Pool)
+	if errors.Is(err, store.ErrNotFound) || err == nil && state != batch.PoolActive {
+		return false, nil
+	}
+	if err != nil || stamp == y.stamp {
+		return err == nil, err
+	}
+	p, err := tx.Pool(pool.Account, pool.Pool)
+	if err == nil {
+		y.stamp, y.fill = p.Stamp, p.TaskSchedulingPolicy.NodeFillType
+	}
+	return err == nil, err
+}
+
 // read takes what the next pass over a pool decides on. Everything it does
 // costs as much as there are free slots, however many tasks and nodes there are.
-func read(tx *store.Tx, pool store.PoolRef, now time.Time) (window, error) {
-	p, err := tx.Pool(pool.Account, pool.Pool)
-	if errors.Is(err, store.ErrNotFound) || err == nil && p.State != batch.PoolActive {
-		return window{}, nil
-	}
-	if err != nil {
+func read(tx *store.Tx, pool store.PoolRef, known *policy, now time.Time) (window, error) {
+	takes, err := known.update(tx, pool)
+	if err != nil || !takes {
 		return window{}, err
 	}
-	w := window{Snapshot: Snapshot{Fill: p.TaskSchedulingPolicy.NodeFillType}}
+	w := window{Snapshot: Snapshot{Fill: known.fill}}
 	pack := w.Fill == batch.FillPack
 	limit := maxNodes
 	if pack {
@@ -144,7 +164,7 @@ func (w *window) readHeld(tx *store.Tx, pool store.PoolRef) error {
 		if room <= 0 {
 			return nil
 		}
-		tasks, err := tx.BoundTasks(n.Node)
+		tasks, err := tx.HeldTasks(n.Node)
 		if err != nil {
 			return err
 		}
@@ -153,8 +173,7 @@ func (w *window) readHeld(tx *store.Tx, pool store.PoolRef) error {
 		for i := range tasks {
 			if t := &tasks[i]; t.State == batch.TaskActive {
 				w.Held = append(w.Held, HeldTask{
-					TaskRef: store.TaskRef{Job: t.Job, Task: t.ID}, Node: n.Node,
-					Sequence: t.Sequence, Slots: t.RequiredSlots, Recalled: t.Release != "",
+					TaskRef: t.TaskRef, Node: n.Node, Sequence: t.Sequence, Slots: t.Slots, Recalled: t.Release != "",
 				})
 			}
 		}
