@@ -25,7 +25,7 @@ import (
 )
 
 // patience is more than anything here takes on a busy machine.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // server is a `batchyard server` process that may be stopped, killed and started again. Its
 // address, key and data stay the same.
