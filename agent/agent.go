@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,8 @@ type Options struct {
 	Version string
 	// KeeperCommand starts the keeper, see run.Options.
 	KeeperCommand []string
+	// TLS is how files are fetched and sent by HTTPS; nil trusts the machine's authorities.
+	TLS *tls.Config
 	// KillTasksOnStop ends all tasks when the agent is stopped; otherwise they
 	// go on for the rest of the lease and the next agent takes them up.
 	KillTasksOnStop bool
@@ -252,25 +255,27 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	if err := a.tree.prepare(); err != nil {
 		return err
 	}
-	a.fetcher = newFetcher(settings.AllowHosts)
+	a.fetcher = newFetcher(settings.AllowHosts, a.TLS)
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = &fileDesk{agent: a, answering: map[string]bool{}}
 	a.desk = newDesk(a)
 	return nil
 }
 
-// Bounds of processes: a node of any size may run this many, a task half.
-const (
-	maxProcesses     = 8192
-	maxTaskProcesses = 4096
-)
+// processLimits bound the processes of a node and of one task: enough for
+// programs of many threads, few enough that a fork bomb leaves the machine
+// alive.
+func processLimits(cores int) (node, task int64) {
+	node = 1024 * int64(1+cores)
+	return node, node / 2
+}
 
 func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (*run.Keeper, error) {
 	keeper, err := run.Open(ctx, run.Options{
 		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log,
 		Node: run.NodeLimits{
 			MemoryBytes: size.Memory, Cores: float64(size.Cores),
-			Processes: maxProcesses, TaskProcesses: maxTaskProcesses, FileBytes: size.Disk,
+			Processes: processes, TaskProcesses: taskProcesses, FileBytes: size.Disk,
 		},
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,7 +20,7 @@ const stallTime = 2 * time.Minute
 // refuses to connect to loopback, link-local and metadata addresses, unless
 // host and port are allowed. The check is made on the address that is dialled,
 // so neither a name nor a redirect gets around it.
-func guardedClient(allowed []string) *http.Client {
+func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 	open := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	guarded := *open
 	guarded.Control = func(_, address string, _ syscall.RawConn) error { return permitted(address, allowed) }
@@ -38,6 +39,7 @@ func guardedClient(allowed []string) *http.Client {
 		Transport: &http.Transport{
 			DialContext: dial, MaxIdleConnsPerHost: transfers, IdleConnTimeout: time.Minute,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
+			TLSClientConfig: trust.Clone(),
 		},
 	}
 }

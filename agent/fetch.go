@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -35,8 +36,8 @@ type fetcher struct {
 	places chan struct{} // a token a transfer
 }
 
-func newFetcher(allowed []string) *fetcher {
-	return &fetcher{client: guardedClient(allowed), places: make(chan struct{}, transfers)}
+func newFetcher(allowed []string, trust *tls.Config) *fetcher {
+	return &fetcher{client: guardedClient(allowed, trust), places: make(chan struct{}, transfers)}
 }
 
 // options make storage clients use the guarded connections.

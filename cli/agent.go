@@ -70,6 +70,7 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		Server: &nodelink.Client{URL: config.URL, Node: config.Node, Token: config.Token, HTTP: &http.Client{Transport: transport}},
 		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
 		KeeperCommand:   []string{executable, "agent", "keeper"},
+		TLS:             transport.TLSClientConfig,
 		KillTasksOnStop: config.Ephemeral, ExitWhenLost: true, Log: log,
 	})
 	log.Info("agent started", "version", p.Version, "server", config.URL)
