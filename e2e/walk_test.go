@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -70,9 +72,15 @@ func runWalk(t *testing.T, s *server, prefix string, command ...string) {
 		t.Fatal(err)
 	}
 	var problems findings
-	proxy := httptest.NewServer(shapetest.Proxy(target, problems.add))
+	var judged atomic.Int64
+	judge := shapetest.Proxy(target, problems.add)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		judged.Add(1)
+		judge.ServeHTTP(w, r)
+	}))
 	defer proxy.Close()
 	runProgram(t, s, proxy.URL, prefix, command...)
+	t.Logf("%d answers judged", judged.Load())
 	for _, problem := range problems.list() {
 		t.Error(problem)
 	}

@@ -223,8 +223,8 @@ def upload(pattern, url, path, condition):
 def wait_for_tasks():
     done = models.TaskListOptions(filter="state eq 'completed'", select="id,state,executionInfo", max_results=80)
     wait_for("all tasks", lambda: len(list(batch.task.list(JOB, done))) == TASKS, 240)
-    results = {t.execution_info.result for t in batch.task.list(JOB, done)}
-    equal(results, {models.TaskExecutionResult.success})
+    failures = [(t.id, t.execution_info.failure_info.message) for t in batch.task.list(JOB, done) if t.execution_info.failure_info]
+    equal(failures, [])
     counts = batch.job.get_task_counts(JOB)
     equal((counts.task_counts.active, counts.task_counts.running), (0, 0))
     equal((counts.task_counts.completed, counts.task_counts.succeeded, counts.task_counts.failed), (TASKS, TASKS, 0))
