@@ -271,6 +271,7 @@ func processLimits(cores int) (node, task int64) {
 }
 
 func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (*run.Keeper, error) {
+	processes, taskProcesses := processLimits(size.Cores)
 	keeper, err := run.Open(ctx, run.Options{
 		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log,
 		Node: run.NodeLimits{
