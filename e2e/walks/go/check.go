@@ -24,10 +24,11 @@ func (w *walk) fileNames(request *http.Request, err error) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer answer.Body.Close()
 	var list struct {
 		Value []struct{ Name string }
 	}
-	err = autorest.Respond(answer, autorest.WithErrorUnlessOK(), autorest.ByUnmarshallingJSON(&list), autorest.ByClosing())
+	err = autorest.Respond(answer, autorest.WithErrorUnlessOK(), autorest.ByUnmarshallingJSON(&list))
 	var names []string
 	for _, file := range list.Value {
 		names = append(names, file.Name)
