@@ -98,7 +98,7 @@ func (r *robot) live(ctx context.Context) {
 		sent, report := time.Now(), r.report()
 		report.NoWait = false
 		calling, cancel := context.WithDeadline(ctx, r.next())
-		orders, err := r.y.Sync(calling, r.id, r.token, report)
+		orders, err := r.y.current.Load().Sync(calling, r.id, r.token, report)
 		cancel()
 		switch {
 		case err == nil && report.Left:

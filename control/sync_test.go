@@ -309,10 +309,10 @@ func TestQuickNodesHoldTasksAhead(t *testing.T) {
 		y.prepare(2, 1)
 		y.wanted(2)
 		robots := y.robots(1, func(batch.TaskOrder) (time.Duration, int) { return 5 * time.Millisecond, 0 })
-		y.addTasks("job", "t", 600)
+		y.addTasks("job", "t", 300)
 		most := 0
-		for range 200 {
-			time.Sleep(5 * time.Millisecond)
+		for range 40 {
+			time.Sleep(20 * time.Millisecond)
 			page, err := y.Nodes(ctx(t), acct, "pool", control.Query{})
 			y.check(err)
 			for _, n := range page.Items {
@@ -323,7 +323,7 @@ func TestQuickNodesHoldTasksAhead(t *testing.T) {
 			t.Errorf("a quick node held %d tasks at most", most)
 		}
 		time.Sleep(5 * time.Second)
-		if counts := y.job("job").Counts; counts.Succeeded != 600 {
+		if counts := y.job("job").Counts; counts.Succeeded != 300 {
 			t.Fatalf("counts are %+v", counts)
 		}
 		for id, r := range robots {

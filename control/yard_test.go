@@ -29,7 +29,8 @@ type yard struct {
 	url  string
 	stop func() // the loops
 
-	ahead atomic.Int64 // nanoseconds by which the clock of the leases is ahead
+	ahead   atomic.Int64                    // nanoseconds by which the clock of the leases is ahead
+	current atomic.Pointer[control.Service] // for robots, which live through restarts
 }
 
 // newYard opens a yard with an account.
@@ -49,6 +50,7 @@ func (y *yard) open() {
 	y.check(err)
 	y.db = db
 	y.Service = control.New(control.Options{DB: db, Now: func() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) }})
+	y.current.Store(y.Service)
 }
 
 func (y *yard) close() {
