@@ -3,10 +3,10 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -154,7 +154,13 @@ func (n *node) remove() {
 		text, err := os.ReadFile(filepath.Join(n.options.State, "keeper", "keeper.log"))
 		n.t.Logf("keeper's log (%v):\n%s", err, text)
 	}
-	if err := os.RemoveAll(n.folder); err != nil {
+	err := filepath.WalkDir(n.folder, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			return os.Chmod(path, 0o700) // tasks close directories
+		}
+		return err
+	})
+	if err = errors.Join(err, os.RemoveAll(n.folder)); err != nil {
 		n.t.Errorf("remove node: %v", err)
 	}
 }
@@ -289,15 +295,4 @@ func (g gate) within(do func() error) {
 	case <-time.After(testTime):
 		g.t.Fatalf("no task came to %s", g.path)
 	}
-}
-
-// command runs a program of the test's own.
-func command(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return string(out)
 }

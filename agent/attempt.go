@@ -80,7 +80,9 @@ func (t *attempt) final() bool { return t.phase == batch.PhaseEnded || t.phase =
 func (t *attempt) execute(ctx context.Context) {
 	defer close(t.finished)
 	outcome := t.perform(ctx)
-	t.leave(outcome)
+	if t.agent.working.Err() == nil { // else it may run on
+		t.leave(outcome)
+	}
 	t.agent.desk.settled(t, outcome)
 }
 

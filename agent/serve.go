@@ -95,7 +95,11 @@ func (c *calls) serve(ctx context.Context) error {
 			c.change(time.Now(), how)
 		case <-timer.C:
 		case got := <-c.answers:
-			if err := c.take(got); err != nil {
+			err := c.take(got)
+			if ctx.Err() != nil && !errors.Is(err, ErrLeft) {
+				return ctx.Err()
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -243,7 +247,7 @@ func (c *calls) failed(got answer, now time.Time) error {
 		return fmt.Errorf("%w: %w", ErrRefused, got.err)
 	case c.agent.ExitWhenLost && elapsed(c.heard, now) > c.lease && c.agent.desk.owesNothing():
 		return errors.New("server not reached for a lease, and nothing to do")
-	case !c.failing:
+	case !c.failing && !errors.Is(got.err, context.Canceled):
 		c.failing = true
 		c.agent.Log.Warn("server not reached", "err", got.err)
 	}

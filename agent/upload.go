@@ -59,6 +59,9 @@ func (a *Agent) uploadOne(ctx context.Context, place string, output batch.Output
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for _, name := range files {
+		if isWild(pattern) && !isOutput(root, name) {
+			continue
+		}
 		group.Go(func() error {
 			err := a.uploadFile(ctx, client, root, name, blobName(name, pattern, to.Path), to.UploadHeaders)
 			return uploadFailure(err, output, name)
@@ -100,6 +103,13 @@ func match(root *os.Root, pattern string) ([]string, error) {
 	return doublestar.Glob(root.FS(), pattern, doublestar.WithFilesOnly(), doublestar.WithNoFollow())
 }
 
+// isOutput tells whether what a wildcard found is a file, or a link to one in
+// the same directory: tools leave links to programs of the machine behind.
+func isOutput(root *os.Root, name string) bool {
+	info, err := root.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
+
 // blobName is the name of a file's blob. A pattern without wildcards has it
 // from the path, if there is one; otherwise that is a prefix of the file's own
 // name: its path below the working directory or, if the pattern looks outside
@@ -123,9 +133,6 @@ func (a *Agent) uploadFile(
 	}
 	defer a.fetcher.give()
 	file, err := openRegular(root, name)
-	if errors.Is(err, errNotRegular) {
-		return nil // a pipe or a device is no output
-	}
 	if err != nil {
 		return err
 	}
