@@ -136,6 +136,9 @@ type Node struct {
 	PendingReimage bool
 	// Leaving says what becomes of its tasks while the node leaves its pool.
 	Leaving NodeDeallocationOption
+	// HoldUntil is when the retention of the last files on the node is over, if
+	// it waits for that before it leaves or boots and holds no task any more.
+	HoldUntil time.Time
 	// TokenHash is the hash of the secret that the node's agent shows.
 	TokenHash []byte
 	// Instance is the agent process that was heard last.
@@ -200,9 +203,20 @@ func (n *Node) Reboot(p *Pool, reimage bool, settings int64, now time.Time) {
 		n.Image++
 	}
 	n.Boot++
-	n.PendingReboot, n.PendingReimage = "", false
+	n.PendingReboot, n.PendingReimage, n.HoldUntil = "", false, time.Time{}
 	n.StartTask, n.StartTaskInfo, n.Settings = p.StartTask, nil, settings
 	n.Move(state, now)
+}
+
+// Retains tells whether the node waits for the retention of files before it
+// leaves or boots.
+func (n *Node) Retains() bool {
+	return n.Leaving == DeallocateRetainedData || n.PendingReboot == RebootRetainedData
+}
+
+// Vacant tells whether a node that waits before it leaves or boots may do so.
+func (n *Node) Vacant(now time.Time) bool {
+	return n.BoundTasks == 0 && (!n.Retains() || !n.HoldUntil.IsZero() && !now.Before(n.HoldUntil))
 }
 
 // InContact tells whether the node's own reports say what its state is, rather

@@ -172,13 +172,11 @@ func (l *ledger) closeNodes() error {
 	for i := range nodes {
 		n := &nodes[i]
 		l.carry(n)
-		if booted, err := l.proceed(n); err != nil || !booted {
-			if err != nil {
-				return err
-			}
-			continue
+		changed, err := l.proceed(n)
+		if err == nil && changed {
+			err = l.tx.UpdateNode(n)
 		}
-		if err := l.tx.UpdateNode(n); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -203,11 +201,23 @@ func (l *ledger) carry(n *batch.Node) {
 	}
 }
 
-// proceed begins the boot that a node has put off until it holds no task, and
-// tells whether it did.
+// proceed takes the next step of a node that waits for its tasks, or for the
+// retention of their files, before it leaves or boots. It tells whether it
+// changed the node.
 func (l *ledger) proceed(n *batch.Node) (bool, error) {
-	if n.PendingReboot == "" || n.BoundTasks > 0 {
-		return false, nil
+	changed := false
+	if n.BoundTasks == 0 && n.Retains() && n.HoldUntil.IsZero() {
+		until, err := l.tx.RetainedUntil(n.ID)
+		if err != nil {
+			return false, err
+		}
+		if until.IsZero() {
+			until = l.tx.Now()
+		}
+		n.HoldUntil, changed = until, true
+	}
+	if n.PendingReboot == "" || !n.Vacant(l.tx.Now()) {
+		return changed, nil
 	}
 	p, err := l.tx.Pool(n.Account, n.Pool)
 	if err != nil {

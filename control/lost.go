@@ -51,15 +51,15 @@ func (s *Service) LoseNodes(ctx context.Context) (next time.Time, err error) {
 // the node notes its contact inside its transaction, and this one looks inside
 // its own.
 func (s *Service) loseNode(ctx context.Context, id batch.NodeID) error {
-	lost := false
+	lost, gone := false, false
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
-		lost = false
+		lost, gone = false, false
 		if s.contacts.last(id).After(s.now().Add(-s.giveUpAfter())) {
 			return nil
 		}
 		n, err := tx.Node(id)
 		if errors.Is(err, store.ErrNotFound) {
-			lost = true
+			gone = true
 			return nil
 		}
 		if err != nil {
@@ -80,8 +80,10 @@ func (s *Service) loseNode(ctx context.Context, id batch.NodeID) error {
 		}
 		return l.closeHeld(&n)
 	})
-	if err == nil && lost {
+	if err == nil && (lost || gone) {
 		s.contacts.forget(id)
+	}
+	if err == nil && lost {
 		s.metrics.lost.Inc()
 		s.log.Warn("lost contact with compute node", "node", id, "silent", s.giveUpAfter())
 	}

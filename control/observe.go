@@ -41,6 +41,7 @@ func (h *hearing) apply() error {
 	}
 	h.applyBoot()
 	h.applyAgent()
+	h.applyWait()
 	h.left = h.report.Left && h.leaves()
 	// A node that was given up is in contact again.
 	probe := h.node
@@ -220,7 +221,17 @@ func clip(word string) string { return word[:min(len(word), 128)] }
 // leaves tells whether the node is asked to leave now, rather than when its
 // tasks are done.
 func (h *hearing) leaves() bool {
-	return h.node.Leaving != "" && (drainOf(h.node.Leaving) != drainWait || h.node.BoundTasks == 0)
+	n := &h.node
+	return n.Leaving != "" && (drainOf(n.Leaving) != drainWait || n.Vacant(h.tx.Now()))
+}
+
+// applyWait notes that the wait of a node before it leaves or boots has come to
+// an end, or that its end is not known yet. See proceed.
+func (h *hearing) applyWait() {
+	n := &h.node
+	if n.BoundTasks == 0 && (n.Retains() && n.HoldUntil.IsZero() || n.PendingReboot != "" && n.Vacant(h.tx.Now())) {
+		h.changed = true
+	}
 }
 
 // save writes what apply changed, and what follows from it.

@@ -428,6 +428,40 @@ func TestNodesAreTakenOutOfService(t *testing.T) {
 		y.refused(err, batch.CodeTaskFilesUnavailable)
 	})
 
+	t.Run("a node may keep its files until nobody wants them", func(t *testing.T) {
+		t.Parallel()
+		url := storetest.SQLite(t)
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(t, url)
+			y.prepare(0, 1)
+			hour := batch.Hour
+			y.addTasks("job", "t", 2, func(s *batch.TaskSpecification) { s.Constraints = &batch.TaskConstraints{RetentionTime: &hour} })
+			leaves, boots := y.handNode(), y.handNode()
+			for id, node := range map[batch.TaskID]*script{"t-000": leaves, "t-001": boots} {
+				y.assign(node, id)
+				node.sync()
+				node.end(id, 1)
+				node.sync()
+			}
+			removal := batch.NodeRemoval{NodeList: []batch.NodeID{leaves.id}, NodeDeallocationOption: batch.DeallocateRetainedData}
+			_, err := y.RemoveNodes(ctx(t), acct, "pool", removal, batch.Conditions{})
+			y.check(err)
+			y.check(y.RebootNode(ctx(t), acct, "pool", boots.id, batch.RebootRetainedData))
+			for _, c := range []struct {
+				after time.Duration
+				over  bool
+			}{{0, false}, {59 * time.Minute, false}, {2 * time.Minute, true}} {
+				time.Sleep(c.after)
+				if got := leaves.sync().Leave; got != c.over {
+					t.Errorf("%v later: leave %v", c.after, got)
+				}
+				if got := boots.sync().Boot == 2; got != c.over {
+					t.Errorf("%v later: boot %v", c.after, got)
+				}
+			}
+		})
+	})
+
 	t.Run("its provider says that it is gone", func(t *testing.T) {
 		t.Parallel()
 		y, node := running(t)

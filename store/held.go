@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
+	"time"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -29,6 +32,20 @@ func (tx *Tx) HeldTasks(node batch.NodeID) ([]HeldTask, error) {
 		t.Job, t.Task = named[batch.JobID](job, jobOwn), named[batch.TaskID](key, own)
 		return t, err
 	})
+}
+
+// RetainedUntil is when the retention of the last files on a node is over; the
+// zero time if it keeps none. It looks at all tasks whose files are kept.
+func (tx *Tx) RetainedUntil(node batch.NodeID) (time.Time, error) {
+	var at sql.NullInt64
+	err := tx.QueryRow(`
+		SELECT max(expires)
+		FROM task
+		WHERE node = $1 AND expires > 0`, batch.Key(node)).Scan(&at)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("get retention of node: %w", err)
+	}
+	return moment(at), nil
 }
 
 // RunsByRef returns the named tasks, as far as they exist, in any order and in

@@ -37,6 +37,7 @@ type nodeBody struct {
 	AgentVersion   string               `json:"agentVersion,omitempty"`
 	AgentTime      *batch.Time          `json:"agentTime,omitempty"`
 	PendingReimage bool                 `json:"pendingReimage,omitzero"`
+	HoldUntil      *batch.Time          `json:"holdUntil,omitempty"`
 }
 
 // recentTask is a recent task as it is stored: what became of it is in its row.
@@ -302,6 +303,10 @@ func encodeNode(n *batch.Node) (start, recent, body string, err error) {
 		at := batch.At(n.AgentTime)
 		rest.AgentTime = &at
 	}
+	if !n.HoldUntil.IsZero() {
+		until := batch.At(n.HoldUntil)
+		rest.HoldUntil = &until
+	}
 	if start, err = encode(n.StartTask); err != nil {
 		return "", "", "", err
 	}
@@ -352,6 +357,9 @@ func decodeNode(n *batch.Node, recent, start, body []byte) error {
 	n.PendingReimage = rest.PendingReimage
 	if rest.AgentTime != nil {
 		n.AgentTime = rest.AgentTime.Time
+	}
+	if rest.HoldUntil != nil {
+		n.HoldUntil = rest.HoldUntil.Time
 	}
 	return nil
 }
