@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -219,7 +220,7 @@ func (c *call) showAdd(r control.AddResult) addAnswer {
 	if r.Err == nil {
 		modified := batch.At(r.Stamp.Modified())
 		return addAnswer{
-			Status: addSuccess, TaskID: r.ID, ETag: r.Stamp.ETag(), LastModified: &modified,
+			Status: addSuccess.in(c.version), TaskID: r.ID, ETag: r.Stamp.ETag(), LastModified: &modified,
 			Location: c.url(taskPath(c.job(), r.ID)),
 		}
 	}
@@ -230,7 +231,18 @@ func (c *call) showAdd(r control.AddResult) addAnswer {
 		c.Log.ErrorContext(c.context(), "adding a task failed", c.logged("task", string(r.ID), "error", r.Err)...)
 	}
 	body := c.errorBody(e)
-	return addAnswer{Status: status, TaskID: r.ID, Error: &body}
+	return addAnswer{Status: status.in(c.version), TaskID: r.ID, Error: &body}
+}
+
+// lowerWords is the first version whose clients compare these words as they
+// come, and know them in lower case.
+const lowerWords = "2025-06-01"
+
+func (s addStatus) in(v *version) addStatus {
+	if v.before(lowerWords) {
+		return s
+	}
+	return addStatus(strings.ToLower(string(s)))
 }
 
 // refusedTask is a task of a collection that could not be decoded, and its

@@ -161,9 +161,9 @@ func TestTaskCollections(t *testing.T) {
 			{"id":7,"commandLine":"true"},
 			{"id":"c5","commandLine":"true"}]}`)
 		want := []string{
-			"c1 Success -", "t ClientError TaskExists", "c2 ClientError InvalidRequestBody",
-			"c3 ClientError InvalidPropertyValue", "c4 ClientError MissingRequiredProperty",
-			" ClientError InvalidPropertyValue", "c5 Success -",
+			"c1 success -", "t clienterror TaskExists", "c2 clienterror InvalidRequestBody",
+			"c3 clienterror InvalidPropertyValue", "c4 clienterror MissingRequiredProperty",
+			" clienterror InvalidPropertyValue", "c5 success -",
 		}
 		if diff := cmp.Diff(statuses(a.items(t)), want); diff != "" {
 			t.Error(diff)
@@ -207,7 +207,7 @@ func TestTaskCollections(t *testing.T) {
 			t.Errorf("refused %q, want value", got)
 		}
 		for _, item := range statuses(add(t, 200, newest, many(100)).items(t)) {
-			if !strings.Contains(item, "Success") {
+			if !strings.Contains(item, "success") {
 				t.Error(item)
 			}
 		}

@@ -91,7 +91,7 @@ func (s *server) addSome(ctx context.Context, job batch.JobID, first, count int,
 		return err
 	}
 	for _, r := range results {
-		if r.Status != "Success" {
+		if r.Error != nil {
 			return fmt.Errorf("task %s: %s", r.TaskID, r.Status)
 		}
 	}

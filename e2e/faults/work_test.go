@@ -73,7 +73,7 @@ func (s *server) addTasks(t *testing.T, job batch.JobID, tasks ...map[string]any
 			t.Fatalf("add tasks: %v", err)
 		}
 		for _, result := range results {
-			if result.Status != "Success" {
+			if result.Error != nil {
 				t.Fatalf("task %s is not added: %s, %v", result.TaskID, result.Status, result.Error)
 			}
 		}
