@@ -183,7 +183,7 @@ func (n *node) shutdownKeeper() {
 
 // keeperGone tells that no keeper answers.
 func (n *node) keeperGone() bool {
-	conn, err := net.Dial("unix", filepath.Join(n.options.State, "keeper", "keeper.sock")) //nolint:noctx // a local socket
+	conn, err := net.Dial("unix", filepath.Join(n.options.State, "keeper", "keeper.sock"))
 	if err == nil {
 		conn.Close()
 	}

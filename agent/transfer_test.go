@@ -347,9 +347,7 @@ func TestUpload(t *testing.T) {
 	// out runs a script whose output goes below the task's name.
 	out := func(task, script string, outputs ...batch.OutputFile) batch.Outcome {
 		run := shell(script)
-		for _, o := range outputs {
-			run.OutputFiles = append(run.OutputFiles, o)
-		}
+		run.OutputFiles = append(run.OutputFiles, outputs...)
 		return n.run(task, run)
 	}
 	files := "mkdir -p out/deep; echo 1 > out/one.txt; echo 2 > out/deep/two.txt; echo 3 > out/three.bin; echo 4 > '{odd}.txt'; echo said"
