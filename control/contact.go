@@ -1,14 +1,16 @@
 package control
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/store"
 )
 
-// contacts knows when each node was heard last, and the call of each that
-// waits. It is memory of this process: after a start every node counts as heard
+// contacts knows when each node was heard last, the call of each that waits, and
+// what it holds. It is memory of this process: after a start every node counts as heard
 // at the start, so a restart costs a lost node at most one more lease.
 type contacts struct {
 	mu    sync.Mutex
@@ -21,6 +23,9 @@ type contact struct {
 	// instance and number are of the newest report.
 	instance string
 	number   int64
+	// holds is what the node held at a revision of its orders.
+	holds    []store.HeldTask
+	revision int64
 }
 
 // call is a Sync that waits for something to tell.
@@ -55,6 +60,29 @@ func (c *contacts) hear(node batch.NodeID, at time.Time, report *batch.NodeRepor
 		entry.instance, entry.number = report.Instance, report.Number
 	}
 	return stale
+}
+
+// holds returns what a node holds at a revision, if it is known. The ledger
+// raises the revision whenever a task is bound to the node, unbound from it or
+// asked back, so what was read once need not be read again. That a task has
+// begun does not raise it; whoever relies on a task's state reads the task.
+func (c *contacts) holds(node batch.NodeID, revision int64) ([]store.HeldTask, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.nodes[node]
+	if entry == nil || entry.revision != revision {
+		return nil, false
+	}
+	return slices.Clone(entry.holds), true
+}
+
+// remember keeps what a node holds at a revision. It must be on disk.
+func (c *contacts) remember(node batch.NodeID, revision int64, holds []store.HeldTask) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil && revision >= entry.revision {
+		entry.revision, entry.holds = revision, holds
+	}
 }
 
 // expect counts a node as heard at a time unless it was heard already.

@@ -65,6 +65,9 @@ func (h *hearing) applyTasks() error {
 	for i := range tasks {
 		t := &tasks[i]
 		key := keyOf(t.Job, t.ID)
+		if !t.Bound || t.Node != h.node.ID || t.Attempt != news[key].Attempt {
+			continue
+		}
 		if err := h.applyTask(t, news[key]); err != nil {
 			return err
 		}

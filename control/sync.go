@@ -87,26 +87,32 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 	if final(c.report) {
 		return c.observe(ctx)
 	}
-	var news bool
+	var h *hearing
 	var orders *batch.NodeOrders
-	err := c.service.db.Glance(ctx, func(tx *store.Tx) error {
-		h, err := c.hear(tx)
-		if err != nil {
+	err := c.service.db.Glance(ctx, func(tx *store.Tx) (err error) {
+		orders = nil
+		if h, err = c.hear(tx); err != nil {
 			return err
 		}
-		if err := h.apply(); err != nil {
+		if err := h.apply(); err != nil || h.news() {
 			return err
-		}
-		if news = h.news(); news {
-			return nil
 		}
 		orders, err = h.answer(false)
 		return err
 	})
-	if err == nil && news {
+	if err != nil {
+		return nil, err
+	}
+	if h.news() {
 		return c.observe(ctx)
 	}
-	return orders, err
+	c.remember(h)
+	return orders, nil
+}
+
+// remember keeps what was read or written, now that it is on disk.
+func (c *nodeCall) remember(h *hearing) {
+	c.service.contacts.remember(c.node, h.node.Revision, h.holds)
 }
 
 // observe takes the report in a transaction that goes on if the caller hangs
@@ -136,6 +142,8 @@ func (c *nodeCall) observe(ctx context.Context) (*batch.NodeOrders, error) {
 	c.service.metrics.observe(h)
 	if h.left {
 		c.service.contacts.forget(c.node)
+	} else {
+		c.remember(h)
 	}
 	return orders, nil
 }
@@ -176,16 +184,21 @@ func (s *Service) hold() time.Duration { return min(syncWait, s.lease/3) }
 
 // look reads the orders as they are now; nil if there is nothing to say and
 // nothing must be said.
-func (c *nodeCall) look(ctx context.Context, must bool) (orders *batch.NodeOrders, err error) {
-	err = c.service.db.Glance(ctx, func(tx *store.Tx) error {
-		h, err := c.hear(tx)
-		if err != nil {
+func (c *nodeCall) look(ctx context.Context, must bool) (*batch.NodeOrders, error) {
+	var h *hearing
+	var orders *batch.NodeOrders
+	err := c.service.db.Glance(ctx, func(tx *store.Tx) (err error) {
+		if h, err = c.hear(tx); err != nil {
 			return err
 		}
 		orders, err = h.answer(must)
 		return err
 	})
-	return orders, err
+	if err != nil {
+		return nil, err
+	}
+	c.remember(h)
+	return orders, nil
 }
 
 // hear reads the node and what it holds, and checks who is calling. A call that
@@ -206,9 +219,11 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 		return nil, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the compute node.")
 	}
 	stale := c.service.contacts.hear(c.node, c.at, c.report)
-	holds, err := tx.HeldTasks(c.node)
-	if err != nil {
-		return nil, err
+	holds, known := c.service.contacts.holds(c.node, n.Revision)
+	if !known {
+		if holds, err = tx.HeldTasks(c.node); err != nil {
+			return nil, err
+		}
 	}
 	return &hearing{ledger: c.service.ledger(tx, n.Account), node: n, holds: holds, report: c.report, stale: stale}, nil
 }
