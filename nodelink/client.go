@@ -12,7 +12,14 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+// lenient is how both ends write and read. Names of files may be any bytes on
+// Linux, and come up in paths, listings and words of failures: what is not
+// UTF-8 becomes U+FFFD, because a report or an order that could not be sent
+// would hold up everything else about its node.
+func lenient() json.Options { return jsontext.AllowInvalidUTF8(true) }
 
 // maxOrders bounds what the agent reads of an answer: a few hundred attempts
 // with specifications of at most about a megabyte each are never sent at once,
@@ -44,7 +51,7 @@ func Transport() *http.Transport {
 // *batch.Error.
 func (c *Client) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeOrders, error) {
 	var orders batch.NodeOrders
-	body, err := json.Marshal(report)
+	body, err := json.Marshal(report, lenient())
 	if err != nil {
 		return orders, fmt.Errorf("encode report: %w", err)
 	}
@@ -53,7 +60,7 @@ func (c *Client) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeO
 		return orders, err
 	}
 	defer drain(answer)
-	if err := json.UnmarshalRead(io.LimitReader(answer, maxOrders), &orders); err != nil {
+	if err := json.UnmarshalRead(io.LimitReader(answer, maxOrders), &orders, lenient()); err != nil {
 		return orders, fmt.Errorf("read orders: %w", err)
 	}
 	return orders, nil
@@ -62,7 +69,7 @@ func (c *Client) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeO
 // AnswerFile answers a file request. Body may be nil. It returns when the
 // server has passed everything on or nobody waits any more.
 func (c *Client) AnswerFile(ctx context.Context, id string, answer batch.FileAnswer, body io.Reader) error {
-	head, err := json.Marshal(answer)
+	head, err := json.Marshal(answer, lenient())
 	if err != nil {
 		return fmt.Errorf("encode file answer: %w", err)
 	}
@@ -95,7 +102,7 @@ func (c *Client) post(ctx context.Context, path string, body io.Reader) (io.Read
 	}
 	defer drain(response.Body)
 	var refusal batch.FileError
-	if err := json.UnmarshalRead(io.LimitReader(response.Body, 64<<10), &refusal); err != nil || refusal.Code == "" {
+	if err := json.UnmarshalRead(io.LimitReader(response.Body, 64<<10), &refusal, lenient()); err != nil || refusal.Code == "" {
 		return nil, fmt.Errorf("server answered %s", response.Status)
 	}
 	return nil, &batch.Error{Code: refusal.Code, Message: refusal.Message}

@@ -88,6 +88,32 @@ func TestReportsAndOrdersArriveWhole(t *testing.T) {
 	}
 }
 
+func TestNamesThatAreNotTextHoldNothingUp(t *testing.T) {
+	t.Parallel()
+	report := batch.NodeReport{Instance: "one", Tasks: []batch.TaskReport{{
+		Job: "job", Task: "task", Phase: batch.PhaseEnded,
+		Outcome: &batch.Outcome{Failure: &batch.FailureInfo{Message: "upload bad\xffname"}},
+	}}}
+	s := &server{orders: batch.NodeOrders{Files: []batch.FileRequest{{ID: "f", Path: "wd/bad\xffname"}}}}
+	agent := join(t, s)
+	orders, err := agent.Sync(t.Context(), report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := orders.Files[0].Path; got != "wd/bad\uFFFDname" {
+		t.Errorf("the path arrives as %q", got)
+	}
+	if got := s.report.Tasks[0].Outcome.Failure.Message; got != "upload bad\uFFFDname" {
+		t.Errorf("the message arrives as %q", got)
+	}
+	if err := agent.AnswerFile(t.Context(), "f", batch.FileAnswer{Files: []batch.File{{Name: "bad\xffname"}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.answer.Files[0].Name; got != "bad\uFFFDname" {
+		t.Errorf("the name arrives as %q", got)
+	}
+}
+
 func TestRefusalsKeepTheirCode(t *testing.T) {
 	t.Parallel()
 	for _, code := range []batch.Code{batch.CodeNodeNotFound, batch.CodeForbidden, batch.CodeAuthenticationFailed, batch.CodeServerBusy} {

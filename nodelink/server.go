@@ -15,9 +15,10 @@ import (
 )
 
 // Limits on what a node may send. A report names each attempt that a node
-// holds, at most a few hundred; a listing has at most a page of names.
+// holds, at most a few hundred, and a failure may quote a command line of 32 KiB;
+// a listing has at most a page of names.
 const (
-	maxReport = 4 << 20
+	maxReport = 32 << 20
 	maxAnswer = 4 << 20
 )
 
@@ -70,7 +71,7 @@ func (h handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	} else {
 		h.log.Error("node call failed", "node", r.PathValue("node"), "path", r.URL.Path, "err", err)
 	}
-	body, _ := json.Marshal(refusal)
+	body, _ := json.Marshal(refusal, lenient())
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the node is told by the status already
@@ -94,14 +95,14 @@ func statusOf(code batch.Code) int {
 
 func (h handler) sync(w http.ResponseWriter, r *http.Request, token string) error {
 	var report batch.NodeReport
-	if err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReport), &report); err != nil {
+	if err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReport), &report, lenient()); err != nil {
 		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The report is not valid.", Err: err}
 	}
 	orders, err := h.server.Sync(r.Context(), batch.NodeID(r.PathValue("node")), token, report)
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(orders)
+	body, err := json.Marshal(orders, lenient())
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (h handler) file(w http.ResponseWriter, r *http.Request, token string) erro
 		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The answer has no first line.", Err: err}
 	}
 	var answer batch.FileAnswer
-	if err := json.Unmarshal(head, &answer); err != nil {
+	if err := json.Unmarshal(head, &answer, lenient()); err != nil {
 		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The answer's first line is not valid.", Err: err}
 	}
 	err = h.server.AnswerFile(r.Context(), batch.NodeID(r.PathValue("node")), token, r.PathValue("id"), answer, body)
