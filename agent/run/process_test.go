@@ -82,7 +82,9 @@ func TestTaskSeesOnlyWhatItsSpecSays(t *testing.T) {
 			{"its working directory", []string{"pwd"}, n.dir + "\n"},
 			{"a session of its own", []string{"sh", "-c", "read pid name state parent group session rest < /proc/$$/stat; echo $((group - $$)) $((session - $$))"}, "0 0\n"},
 			{"no core files and a usual mask", []string{"sh", "-c", "ulimit -Hc; umask"}, "0\n0022\n"},
-			{"no ignored signals", []string{"grep", "SigIgn", "/proc/self/status"}, "SigIgn:\t0000000000000000\n"},
+			// Signals 32 and 33 are the C library's own; some programs that start
+			// others, make among them, leave them ignored.
+			{"no ignored signals", []string{"sh", "-c", "set -- $(grep SigIgn /proc/self/status); echo $((0x$2 & ~0x180000000))"}, "0\n"},
 			{"an empty standard input", []string{"cat"}, ""},
 		}
 		for i, test := range tests {
