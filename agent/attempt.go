@@ -56,6 +56,7 @@ type attempt struct {
 	adopted bool
 	// slot is the number of its slot while it has a goroutine, else -1.
 	slot     int
+	ctx      context.Context //nolint:containedctx // the lifetime of the attempt, from its begin on
 	cancel   context.CancelCauseFunc
 	finished chan struct{} // closed when its goroutine is over
 }
@@ -76,14 +77,16 @@ func (t *attempt) report() batch.TaskReport {
 // final tells that nothing more happens to it here.
 func (t *attempt) final() bool { return t.phase == batch.PhaseEnded || t.phase == batch.PhaseReleased }
 
-// execute runs the attempt to its end and settles it.
-func (t *attempt) execute(ctx context.Context) {
+// execute runs the attempt to its end, settles it and returns the one to go on
+// with.
+func (t *attempt) execute() (next *attempt) {
 	defer close(t.finished)
-	outcome := t.perform(ctx)
+	defer t.cancel(nil)
+	outcome := t.perform(t.ctx)
 	if t.agent.working.Err() == nil { // else it may run on
 		t.leave(outcome)
 	}
-	t.agent.desk.settled(t, outcome)
+	return t.agent.desk.settled(t, outcome)
 }
 
 // leave settles the task's directory before its slot is free. The user of a

@@ -184,23 +184,36 @@ func (a *Agent) endProcess(id string) {
 
 // schedule starts attempts in their order while slots are free.
 func (d *desk) schedule() {
-	ready := d.agent.boots.ready()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !ready || d.leave || d.agent.working.Err() != nil {
-		return
+	d.startAll()
+}
+
+// startAll is schedule for a caller that holds the lock.
+func (d *desk) startAll() {
+	for t := d.next(); t != nil; t = d.next() {
+		d.start(t, -1)
+	}
+}
+
+// next is the attempt that is to begin now, if there is one. The caller holds
+// the lock.
+func (d *desk) next() *attempt {
+	if !d.agent.boots.ready() || d.leave || d.agent.working.Err() != nil {
+		return nil
 	}
 	for _, t := range d.attempts {
 		if t.phase != batch.PhaseHeld || t.begun {
 			continue
 		}
 		if t.run.RequiredSlots > d.slots {
-			return
+			return nil
 		}
 		if !d.blocked(t) {
-			d.start(t, -1)
+			return t
 		}
 	}
+	return nil
 }
 
 // blocked tells whether the task's directory is still in use by an earlier
@@ -218,6 +231,16 @@ func (d *desk) blocked(t *attempt) bool {
 
 // start begins an attempt in a slot, of which the number may be asked for.
 func (d *desk) start(t *attempt, slot int) {
+	d.occupy(t, slot)
+	d.agent.work.Go(func() {
+		for t != nil {
+			t = t.execute()
+		}
+	})
+}
+
+// occupy gives an attempt its slot and its context. The caller holds the lock.
+func (d *desk) occupy(t *attempt, slot int) {
 	if slot < 0 || slot >= len(d.slotFree) || !d.slotFree[slot] {
 		slot = slices.Index(d.slotFree, true)
 	}
@@ -225,14 +248,10 @@ func (d *desk) start(t *attempt, slot int) {
 		slot = len(d.slotFree)
 		d.slotFree = append(d.slotFree, true)
 	}
-	ctx, cancel := context.WithCancelCause(d.agent.working)
 	d.slots -= t.run.RequiredSlots
 	d.slotFree[slot] = false
-	t.slot, t.begun, t.cancel = slot, true, cancel
-	d.agent.work.Go(func() {
-		defer cancel(nil)
-		t.execute(ctx)
-	})
+	t.slot, t.begun = slot, true
+	t.ctx, t.cancel = context.WithCancelCause(d.agent.working)
 }
 
 // running notes that an attempt has begun and says when that was.
@@ -250,9 +269,11 @@ func (d *desk) running(t *attempt) batch.Time {
 
 // settled notes how an attempt is over: with an outcome, or given back. An
 // attempt nobody wants is forgotten; all stay as they are when the agent stops,
-// for the next one.
-func (d *desk) settled(t *attempt, outcome *batch.Outcome) {
+// for the next one. It returns the attempt that the goroutine goes on with, if
+// there is one: that saves making and waking another.
+func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.slots += t.run.RequiredSlots
 	d.slotFree[t.slot], t.slot = true, -1
 	switch {
@@ -265,9 +286,13 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) {
 	default:
 		t.phase, t.outcome = batch.PhaseEnded, outcome
 	}
-	d.mu.Unlock()
-	d.schedule()
+	next := d.next()
+	if next != nil {
+		d.occupy(next, -1)
+	}
+	d.startAll()
 	d.agent.note(soon)
+	return next
 }
 
 // endAll cancels every attempt, for a boot, and returns when none has a
