@@ -149,7 +149,7 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 	c := newCalls(a)
 	c.apply(orders, sent)
 	err := c.serve(ctx)
-	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || ctx.Err() != nil && a.KillTasksOnStop {
+	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || errors.Is(err, errLost) || ctx.Err() != nil && a.KillTasksOnStop {
 		stop(errStopping)
 		a.shutdown(ctx)
 	}
@@ -171,7 +171,7 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 	orders, err := backoff.Retry(ctx, func() (batch.NodeOrders, error) {
 		calling, cancel := context.WithTimeout(ctx, callTime(time.Minute))
 		defer cancel()
-		sent = time.Now()
+		sent = clock()
 		a.reports++
 		report.Number = a.reports
 		orders, err := a.Server.Sync(calling, report)

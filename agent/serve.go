@@ -27,6 +27,9 @@ const (
 	idlePause = 50 * time.Millisecond
 )
 
+// errLost ends an agent that has nothing to do and nobody to ask.
+var errLost = errors.New("server not reached for a lease, and nothing to do")
+
 // callTime is how long a call that is answered at once may take. Some fit into
 // a lease, so that a call that got lost does not end it.
 func callTime(lease time.Duration) time.Duration { return max(lease/4, time.Second) }
@@ -76,7 +79,7 @@ type calls struct {
 }
 
 func newCalls(a *Agent) *calls {
-	return &calls{agent: a, answers: make(chan answer), delays: retryDelays(), due: time.Now()}
+	return &calls{agent: a, answers: make(chan answer), delays: retryDelays(), due: clock()}
 }
 
 // serve reports and takes orders until it is told to stop.
@@ -87,12 +90,13 @@ func (c *calls) serve(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(time.Until(c.step(calling, time.Now())))
+		now := clock()
+		timer.Reset(c.step(calling, now).Sub(now))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case how := <-c.agent.changed:
-			c.change(time.Now(), how)
+			c.change(clock(), how)
 		case <-timer.C:
 		case got := <-c.answers:
 			err := c.take(got)
@@ -130,7 +134,7 @@ func (a *Agent) delay(how urgency) time.Duration {
 // covers, and says when there is something to do next unless something
 // happens.
 func (c *calls) step(ctx context.Context, now time.Time) time.Time {
-	end := now.Add(c.lease - elapsed(c.heard, now))
+	end := now.Add(c.lease - now.Sub(c.heard))
 	if !now.Before(end) && !c.expired {
 		c.expired = true
 		c.agent.desk.expire()
@@ -170,13 +174,6 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// elapsed is the time between two readings of the clock. The monotonic clock
-// stands still while a machine is suspended and the other one may be set back,
-// so the longer of both counts.
-func elapsed(from, to time.Time) time.Duration {
-	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
-}
-
 // call starts a call. A reporting one is answered at once, a waiting one when
 // there is news; both carry everything.
 func (c *calls) call(ctx context.Context, reporting bool) {
@@ -193,7 +190,7 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 		limit += holdTime
 	}
 	made := call{
-		sent: time.Now(), revision: report.Revision, reporting: reporting, left: report.Left,
+		sent: clock(), revision: report.Revision, reporting: reporting, left: report.Left,
 		informed: report.Agent != nil, number: report.Number,
 	}
 	go func() { // finish waits for it
@@ -215,7 +212,7 @@ func (a *Agent) report() batch.NodeReport {
 
 // take handles an answer. An error ends the agent.
 func (c *calls) take(got answer) error {
-	now := time.Now()
+	now := clock()
 	if got.call.reporting {
 		c.reporting = false
 	} else {
@@ -245,8 +242,8 @@ func (c *calls) failed(got answer, now time.Time) error {
 	switch {
 	case refused(got.err):
 		return fmt.Errorf("%w: %w", ErrRefused, got.err)
-	case c.agent.ExitWhenLost && elapsed(c.heard, now) > c.lease && c.agent.desk.owesNothing():
-		return errors.New("server not reached for a lease, and nothing to do")
+	case c.agent.ExitWhenLost && now.Sub(c.heard) > c.lease && c.agent.desk.owesNothing():
+		return errLost
 	case !c.failing && !errors.Is(got.err, context.Canceled):
 		c.failing = true
 		c.agent.Log.Warn("server not reached", "err", got.err)
@@ -283,7 +280,7 @@ func (c *calls) apply(orders batch.NodeOrders, sent time.Time) {
 		orders.Revision < before && sent.Before(c.risen):
 		return
 	case orders.Revision != before:
-		c.risen = time.Now()
+		c.risen = clock()
 	}
 	if sent.After(c.applied) {
 		c.applied = sent
@@ -306,7 +303,7 @@ func (c *calls) takeLease(lease time.Duration, sent time.Time) {
 		return
 	}
 	c.heard, c.lease = sent, max(lease, shortestLease)
-	left := c.lease - elapsed(sent, time.Now())
+	left := c.lease - clock().Sub(sent)
 	if left <= 0 {
 		return
 	}

@@ -421,9 +421,10 @@ func TestOrders(t *testing.T) {
 		t.Parallel()
 		n := newNode(t)
 		n.booted(1)
-		n.until("a call that waits", func() bool { return n.waiting > 0 })
-		if n.calls > 6 {
-			t.Errorf("%d calls to come up", n.calls)
+		calls := 0
+		n.until("a call that waits", func() bool { calls = n.calls; return n.waiting > 0 })
+		if calls > 6 {
+			t.Errorf("%d calls to come up", calls)
 		}
 	})
 }

@@ -500,7 +500,7 @@ func TestUpload(t *testing.T) {
 
 	t.Run("an upload ends when the lease does", func(t *testing.T) {
 		block := make(chan struct{})
-		begun := make(chan struct{}, 10)
+		begun, cut := make(chan struct{}, 10), make(chan struct{}, 10)
 		web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, err := io.Copy(io.Discard, r.Body)
 			begun <- struct{}{}
@@ -508,6 +508,7 @@ func TestUpload(t *testing.T) {
 				select {
 				case <-block:
 				case <-r.Context().Done():
+					cut <- struct{}{}
 				}
 			}
 		}))
@@ -521,7 +522,7 @@ func TestUpload(t *testing.T) {
 		attempt := n.add("t", run)
 		<-begun
 		n.change(func() { n.down = errDown })
-		n.until("calls in vain", func() bool { return n.failed > 4 })
+		<-cut
 		n.change(func() { n.down = nil })
 		if got := n.result(attempt); got.Phase != batch.PhaseReleased {
 			t.Errorf("reported as %+v", got)
