@@ -143,14 +143,14 @@ func (c *call) readBody() ([]byte, error) {
 	if encoding := c.r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, badHeader("Content-Encoding", encoding, "Bodies are not compressed")
 	}
-	if c.r.ContentLength > c.MaxBody {
-		return nil, c.tooLarge()
-	}
 	// A deadline for the connection, so that a body that trickles in is cut
 	// off; it must be gone before the answer is awaited.
 	conn := http.NewResponseController(c.w)
 	if deadline, ok := c.context().Deadline(); ok && conn.SetReadDeadline(deadline) == nil {
 		defer conn.SetReadDeadline(time.Time{}) //nolint:errcheck // it worked just before
+	}
+	if c.r.ContentLength > c.MaxBody {
+		return nil, c.tooLarge()
 	}
 	c.body = getBuffer()
 	switch n, err := c.body.ReadFrom(io.LimitReader(c.r.Body, c.MaxBody+1)); {
@@ -164,9 +164,17 @@ func (c *call) readBody() ([]byte, error) {
 	return c.body.Bytes(), nil
 }
 
+// maxWasted is how much of a body that is too large is read all the same: a
+// hundred tasks of the largest size there is.
+const maxWasted = 16 << 20
+
+// tooLarge reads the body to its end before it refuses it. Clients split what
+// was too large, but most send all of it before they read the answer, which a
+// connection that is closed in between takes with it.
 func (c *call) tooLarge() error {
-	// What is left of the body is not worth reading.
-	c.w.Header().Set("Connection", "close")
+	if _, err := io.CopyN(io.Discard, c.r.Body, maxWasted); !errors.Is(err, io.EOF) {
+		c.w.Header().Set("Connection", "close") // what is left is not worth reading
+	}
 	return &batch.Error{
 		Code:    batch.CodeRequestBodyTooLarge,
 		Message: "The size of the request body exceeds the maximum permitted.",

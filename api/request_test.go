@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"bufio"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -70,6 +72,30 @@ func TestBodies(t *testing.T) {
 		got := []string{a.code(t), a.detail(t, "MaxLimit")}
 		if diff := cmp.Diff(got, []string{"RequestBodyTooLarge", "1048576"}); diff != "" {
 			t.Error(diff)
+		}
+	})
+
+	t.Run("a caller that sends a large body before it reads is told so", func(t *testing.T) {
+		t.Parallel()
+		r := e.request(t, "POST", "/jobs/j/tasks", newest, strings.Repeat("y", 12<<20))
+		if err := auth.SignBatch(r, string(e.account), e.key, e.now()); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp", r.URL.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := r.Write(conn); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != 413 {
+			t.Errorf("status %d, want 413", answer.StatusCode)
 		}
 	})
 
