@@ -30,7 +30,7 @@
 // # Long work
 //
 // Ending or deleting a job touches every task of it. The verb itself marks the
-// job; EndJobs does the rest a slice at a time, driven by package upkeep, and
+// job; EndJob does the rest a slice at a time, driven by package upkeep, and
 // may be killed anywhere.
 //
 // The package must not import anything above it: scheduler, upkeep, edges.

@@ -196,7 +196,7 @@ func (l *ledger) carry(n *batch.Node) {
 		n.Revision++
 		l.tx.Changed(store.NodeTopic(n.ID))
 	}
-	if d.bound < 0 {
+	if d.bound < 0 && hungry(n, l.tx.Now()) {
 		l.tx.Changed(ReadyTopic(n.Account, n.Pool))
 	}
 }
@@ -238,7 +238,7 @@ func (l *ledger) closeJobs() error {
 		return err
 	}
 	for _, standing := range standings {
-		if standing.State == batch.JobActive && standing.Active+standing.Running > standing.Bound {
+		if l.mayStart(standing) {
 			l.tx.Changed(ReadyTopic(l.account, standing.Pool))
 		}
 		if err := l.settle(standing); err != nil {
@@ -246,6 +246,16 @@ func (l *ledger) closeJobs() error {
 		}
 	}
 	return nil
+}
+
+// mayStart tells whether a job may start a task that it might not start before:
+// one became ready, or one of as many as may run at once is over.
+func (l *ledger) mayStart(standing store.JobStanding) bool {
+	if standing.State != batch.JobActive || standing.Active+standing.Running == standing.Bound {
+		return false
+	}
+	d := l.job(standing.Job)
+	return d.Counts.Active+d.Counts.Running > d.Bound || standing.MaxParallel >= 0 && d.Bound < 0
 }
 
 // settle reads and writes the job only if its standing says that it may move.

@@ -1,10 +1,8 @@
 package control
 
 import (
-	"math"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
@@ -79,7 +77,7 @@ func (h *hearing) applyTasks() error {
 		}
 	}
 	h.holds = slices.DeleteFunc(h.holds, func(t store.HeldTask) bool { return over[keyOf(t.Job, t.Task)] })
-	h.pace()
+	h.keepPace()
 	return nil
 }
 
@@ -172,20 +170,14 @@ func (h *hearing) noteRecent(t *batch.Task) {
 	h.node.Recent = recent
 }
 
-// pace keeps how many tasks a second the node completes, as a mean over about
+// keepPace keeps how many tasks a second the node completes, as a mean over about
 // the last second.
-func (h *hearing) pace() {
+func (h *hearing) keepPace() {
 	if h.ended == 0 {
 		return
 	}
 	n, now := &h.node, h.tx.Now()
-	n.Pace, n.PaceTime = Pace(n.Pace, n.PaceTime, now)+float64(h.ended), now
-}
-
-// Pace is what is left at a later time of a node's pace. It halves in about
-// 0.7 seconds, so that a node that has come to a long task soon has none.
-func Pace(pace float64, at, now time.Time) float64 {
-	return pace * math.Exp(-max(0, now.Sub(at).Seconds()))
+	n.Pace, n.PaceTime = pace(n.Pace, n.PaceTime, now)+float64(h.ended), now
 }
 
 // applyBoot takes how far the node is with its boot. The first report of an

@@ -41,12 +41,6 @@ type Decisions struct {
 	Recall []control.Recall
 }
 
-// Bounds of what is bound ahead of time.
-const (
-	ahead    = 100 * time.Millisecond // of a node's work
-	maxAhead = 64                     // slots
-)
-
 // Plan decides for one pool. See the package comment for the rules.
 func Plan(s Snapshot, now time.Time) Decisions {
 	p := newPlanner(s, now)
@@ -88,7 +82,7 @@ type job struct {
 func newPlanner(s Snapshot, now time.Time) *planner {
 	p := &planner{fill: s.Fill, byID: make(map[batch.NodeID]int, len(s.Nodes)), jobs: make(map[string]*job, len(s.Jobs))}
 	for i, n := range s.Nodes {
-		p.nodes = append(p.nodes, node{id: n.Node, slots: n.Slots, free: n.Slots - n.BoundSlots, ahead: worthAhead(n, now)})
+		p.nodes = append(p.nodes, node{id: n.Node, slots: n.Slots, free: n.Slots - n.BoundSlots, ahead: control.WorthAhead(n.Pace, n.PaceTime, now)})
 		p.byID[n.Node] = i
 		p.list(i)
 	}
@@ -100,21 +94,6 @@ func newPlanner(s Snapshot, now time.Time) *planner {
 		p.jobs[batch.Key(j.Job)] = &job{priority: j.Priority, left: left}
 	}
 	return p
-}
-
-// worthAhead is how many tasks a node completes in the time for which it may
-// be given some ahead.
-func worthAhead(n store.NodeSlots, now time.Time) int {
-	return min(maxAhead, int(control.Pace(n.Pace, n.PaceTime, now)*ahead.Seconds()))
-}
-
-// topUp is how many slots a node is given ahead of time: it is filled up when
-// it has come down to half, so that this takes few transactions.
-func topUp(worth, waiting int) int {
-	if waiting > worth/2 {
-		return 0
-	}
-	return worth - waiting
 }
 
 // inOrder sorts tasks by priority and then by when they were added.
@@ -257,7 +236,7 @@ func (p *planner) full() bool {
 func (p *planner) placeAhead(tasks []store.ReadyTask) {
 	room, total := make([]int, len(p.nodes)), 0
 	for i, n := range p.nodes {
-		room[i] = topUp(n.ahead, max(0, -n.free))
+		room[i] = control.TopUp(n.ahead, max(0, -n.free))
 		total += room[i]
 	}
 	available := len(tasks)

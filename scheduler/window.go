@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -91,7 +92,7 @@ func (w *window) readTasks(tx *store.Tx, pool store.PoolRef, now time.Time) erro
 		}
 		w.Nodes = busy
 		for _, n := range busy {
-			room += topUp(worthAhead(n, now), max(0, n.BoundSlots-n.Slots))
+			room += control.TopUp(control.WorthAhead(n.Pace, n.PaceTime, now), max(0, n.BoundSlots-n.Slots))
 		}
 	}
 	room = min(room, maxTasks)

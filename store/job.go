@@ -27,6 +27,7 @@ type JobStanding struct {
 	Pool                   batch.PoolID
 	State                  batch.JobState
 	Active, Running, Bound int64
+	MaxParallel            int // -1 for no limit
 	OnAll                  batch.OnAllTasksComplete
 	OnFailure              batch.OnTaskFailure
 }
@@ -149,7 +150,7 @@ func (tx *Tx) AddJobCounts(account batch.AccountName, deltas []JobDelta) ([]JobS
 				bound = bound + v.column10
 			FROM (VALUES `+tuples(2, to-from, "text", n, n, n, n, n, n, n, n, n)+`) AS v
 			WHERE account = $1 AND id = v.column1
-			RETURNING id, name, pool_name, state, active, running, bound, on_all, on_failure`, args...)
+			RETURNING id, name, pool_name, state, active, running, bound, max_parallel, on_all, on_failure`, args...)
 		some, err := all("add job counts", rows, err, scanStanding)
 		if err != nil {
 			return nil, err
@@ -162,7 +163,7 @@ func (tx *Tx) AddJobCounts(account batch.AccountName, deltas []JobDelta) ([]JobS
 func scanStanding(row scanner) (JobStanding, error) {
 	var s JobStanding
 	var key, own string
-	err := row.Scan(&key, &own, &s.Pool, &s.State, &s.Active, &s.Running, &s.Bound, &s.OnAll, &s.OnFailure)
+	err := row.Scan(&key, &own, &s.Pool, &s.State, &s.Active, &s.Running, &s.Bound, &s.MaxParallel, &s.OnAll, &s.OnFailure)
 	s.Job = named[batch.JobID](key, own)
 	return s, err
 }

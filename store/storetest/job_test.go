@@ -63,8 +63,8 @@ func TestJobCounts(t *testing.T) {
 			got[0], got[1] = got[1], got[0]
 		}
 		diff(t, []store.JobStanding{
-			{Job: "A", Pool: "pool", State: batch.JobActive, Active: 5, Bound: 2, OnAll: batch.AllTasksTerminateJob, OnFailure: batch.TaskFailureNoAction},
-			{Job: "b", Pool: "pool", State: batch.JobActive, Running: 1, OnAll: batch.AllTasksNoAction, OnFailure: batch.TaskFailureNoAction},
+			{Job: "A", Pool: "pool", State: batch.JobActive, Active: 5, Bound: 2, MaxParallel: -1, OnAll: batch.AllTasksTerminateJob, OnFailure: batch.TaskFailureNoAction},
+			{Job: "b", Pool: "pool", State: batch.JobActive, Running: 1, MaxParallel: -1, OnAll: batch.AllTasksNoAction, OnFailure: batch.TaskFailureNoAction},
 		}, got)
 		changed(t, db, func(tx *store.Tx) ([]store.JobStanding, error) {
 			return tx.AddJobCounts("acct", []store.JobDelta{{Job: "A", Counts: batch.TaskCounts{Active: -1, ActiveSlots: -2, Succeeded: 1, SucceededSlots: 2}, Bound: -1}})
