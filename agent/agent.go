@@ -75,8 +75,9 @@ type Agent struct {
 	desk     *desk
 	disk     *diskWatch
 	files    *fileDesk
-	changed  chan urgency
-	reports  int64 // how many were made; of hello and its successor, the loop
+	pending  atomic.Int32  // the urgency of what has changed since the last report
+	changed  chan struct{} // signalled when that rises
+	reports  int64         // how many were made; of hello and its successor, the loop
 
 	// working is the lifetime of all that follows from orders. It ends, with
 	// errStopping, when the agent does; the keeper goes on with what runs.
@@ -87,20 +88,33 @@ type Agent struct {
 // errStopping is the cause of attempts being abandoned, not ended.
 var errStopping = errors.New("agent is stopping")
 
-// urgency is how soon a change should be reported.
-type urgency int
+// urgency is how soon a change should be reported: changes wait for company
+// while the node has other work (architecture section 11).
+type urgency int32
 
 const (
-	whenever urgency = iota // something began
-	soon                    // something ended
+	whenever urgency = iota + 1 // something began
+	soon                        // something ended
+	atOnce                      // and nothing else is going on
 )
+
+// delay is how long a change waits for company.
+func (u urgency) delay() time.Duration {
+	switch u {
+	case atOnce:
+		return 0
+	case soon:
+		return endedCoalesce
+	}
+	return startedCoalesce
+}
 
 // New makes an agent; Run starts it.
 func New(o Options) *Agent {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{Options: o, instance: rand.Text(), changed: make(chan urgency, 1)}
+	return &Agent{Options: o, instance: rand.Text(), changed: make(chan struct{}, 1)}
 }
 
 // Run brings the node up and serves until ctx ends (nil), the node has left
@@ -316,14 +330,20 @@ func (a *Agent) endKept(ctx context.Context) {
 	a.shutdown(ctx)
 }
 
-// note tells the loop that the report has changed; calls coalesce.
+// note tells the loop that the report has changed. It wakes the loop only if
+// the report is not due as soon already.
 func (a *Agent) note(how urgency) {
 	for {
-		select {
-		case a.changed <- how:
+		before := a.pending.Load()
+		if before >= int32(how) {
 			return
-		case before := <-a.changed:
-			how = max(how, before)
 		}
+		if a.pending.CompareAndSwap(before, int32(how)) {
+			break
+		}
+	}
+	select {
+	case a.changed <- struct{}{}:
+	default:
 	}
 }

@@ -142,7 +142,7 @@ func (b *boots) over(done chan struct{}) {
 	}
 	close(done)
 	b.mu.Unlock()
-	b.agent.note(soon)
+	b.agent.note(atOnce)
 }
 
 // failed tells whether tasks may not begin because the start task failed. The
@@ -224,7 +224,7 @@ func (b *boots) finish(number int) {
 	b.open = b.wanted == number && !b.failed()
 	b.mu.Unlock()
 	b.agent.desk.schedule()
-	b.agent.note(soon)
+	b.agent.note(atOnce)
 }
 
 // startTask runs the start task until it succeeds or its retries are used up;
@@ -283,7 +283,7 @@ func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry
 	b.state.StartTask = info
 	b.save()
 	b.mu.Unlock()
-	b.agent.note(soon)
+	b.agent.note(atOnce)
 	c := &command{
 		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine, start: start.Time,
 		files: task.ResourceFiles, user: task.UserIdentity, env: settingsOf(task.EnvironmentSettings), keep: true,
@@ -312,5 +312,5 @@ func (b *boots) ended(outcome *batch.Outcome) {
 	b.state.StartTask = &info
 	b.save()
 	b.mu.Unlock()
-	b.agent.note(soon)
+	b.agent.note(atOnce)
 }

@@ -51,10 +51,8 @@ func (d *desk) applied() int64 {
 }
 
 // idle tells that no attempt runs or waits to, so that a report held back for
-// company would find none.
+// company would find none. The caller holds the lock.
 func (d *desk) idle() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool { return !t.final() })
 }
 
@@ -93,11 +91,17 @@ func (d *desk) take(orders batch.NodeOrders) {
 		o := &orders.Tasks[i]
 		wanted[attemptID{o.Job, o.Task, o.Attempt}] = o
 	}
+	var forgotten []string
 	d.attempts = slices.DeleteFunc(d.attempts, func(t *attempt) bool {
 		order := wanted[t.id]
 		delete(wanted, t.id)
-		return d.compare(t, order)
+		forget := d.compare(t, order)
+		if forget {
+			forgotten = append(forgotten, t.id.String())
+		}
+		return forget
 	})
+	d.agent.keeper.Forget(forgotten...)
 	for i := range orders.Tasks {
 		o := &orders.Tasks[i]
 		if wanted[attemptID{o.Job, o.Task, o.Attempt}] == o && o.Run != nil {
@@ -107,7 +111,7 @@ func (d *desk) take(orders batch.NodeOrders) {
 	d.endOrphans()
 	d.takeRemovals(orders.Removals)
 	if d.leave && len(d.attempts) == 0 {
-		d.agent.note(soon)
+		d.agent.note(atOnce)
 	}
 }
 
@@ -116,7 +120,6 @@ func (d *desk) take(orders batch.NodeOrders) {
 func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
 	switch {
 	case order == nil && (t.final() || !t.begun):
-		d.agent.keeper.Forget(t.id.String())
 		return true
 	case order == nil:
 		// Nobody wants it any more. It goes once nothing of it runs.
@@ -258,8 +261,8 @@ func (d *desk) occupy(t *attempt, slot int) {
 func (d *desk) running(t *attempt) batch.Time {
 	d.mu.Lock()
 	if t.start == nil {
-		now := batch.At(time.Now())
-		t.start = &now
+		start := batch.At(time.Now())
+		t.start = &start
 	}
 	t.phase = batch.PhaseRunning
 	d.mu.Unlock()
@@ -291,7 +294,11 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 		d.occupy(next, -1)
 	}
 	d.startAll()
-	d.agent.note(soon)
+	if d.idle() {
+		d.agent.note(atOnce)
+	} else {
+		d.agent.note(soon)
+	}
 	return next
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// Reports wait this long for company while the node has other work, and twice
-// as long when they only tell that something began (architecture section 11).
+// Reports wait this long for company, and twice as long when they only tell
+// that something began.
 const (
 	endedCoalesce   = 2 * time.Millisecond
 	startedCoalesce = 2 * endedCoalesce
@@ -95,8 +95,8 @@ func (c *calls) serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case how := <-c.agent.changed:
-			c.change(clock(), how)
+		case <-c.agent.changed:
+			c.change(clock())
 		case <-timer.C:
 		case got := <-c.answers:
 			err := c.take(got)
@@ -111,23 +111,15 @@ func (c *calls) serve(ctx context.Context) error {
 }
 
 // change makes a report due.
-func (c *calls) change(now time.Time, how urgency) {
-	due := now.Add(c.agent.delay(how))
+func (c *calls) change(now time.Time) {
+	how := urgency(c.agent.pending.Load())
+	if how == 0 {
+		return // a report has told it meanwhile
+	}
+	due := now.Add(how.delay())
 	if c.due.IsZero() || due.Before(c.due) {
 		c.due = due
 	}
-}
-
-// delay is how long a change waits for company: not at all when the node has
-// nothing else to do.
-func (a *Agent) delay(how urgency) time.Duration {
-	switch {
-	case a.desk.idle():
-		return 0
-	case how == soon:
-		return endedCoalesce
-	}
-	return startedCoalesce
 }
 
 // step makes the call whose time has come, ends what the lease no longer
@@ -203,6 +195,7 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 
 // report is the whole state of the node.
 func (a *Agent) report() batch.NodeReport {
+	a.pending.Store(0) // before looking: what changes meanwhile is reported again
 	a.reports++
 	report := batch.NodeReport{Instance: a.instance, Number: a.reports, Settings: a.settings.Load().Version}
 	a.boots.report(&report)
