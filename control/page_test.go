@@ -1,0 +1,82 @@
+package control_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+)
+
+func TestLists(t *testing.T) {
+	t.Parallel()
+	y, node := running(t)
+	node.end("t-000", 5)
+	node.sync()
+	ids := func(filter string, size int) (ids []batch.TaskID) {
+		q := control.Query{Filter: filter, Max: size}
+		for {
+			page, err := y.Tasks(ctx(t), acct, "job", q)
+			y.check(err)
+			for _, task := range page.Items {
+				ids = append(ids, task.ID)
+			}
+			if q.Token = page.Next; q.Token == "" {
+				return ids
+			}
+		}
+	}
+	for filter, want := range map[string][]batch.TaskID{
+		"":                            {"t-000", "t-001", "t-002", "t-003"},
+		"state eq 'Running'":          {"t-001"},
+		"state eq 'active'":           {"t-002", "t-003"},
+		"executionInfo/exitCode eq 5": {"t-000"},
+		"startswith(id,'T-00') and id ge 't-002'":                                       {"t-002", "t-003"},
+		"executionInfo/failureInfo/code eq 'FailureExitCode'":                           {"t-000"},
+		"not (state eq 'completed') and creationTime gt DateTime'2000-01-01T00:00:00Z'": {"t-001", "t-002", "t-003"},
+	} {
+		for _, size := range []int{0, 1, 3} {
+			if diff := cmp.Diff(want, ids(filter, size)); diff != "" {
+				t.Errorf("%q in pages of %d:\n%s", filter, size, diff)
+			}
+		}
+	}
+	for name, q := range map[string]control.Query{
+		"a filter on what is no field":  {Filter: "colour eq 'red'"},
+		"a filter that is none":         {Filter: "state eq"},
+		"a state that there is not":     {Filter: "state eq 'asleep'"},
+		"a page of less than one item":  {Max: -1},
+		"a page of more than there may": {Max: 1001},
+		"a token that nobody gave":      {Token: "?"},
+	} {
+		_, err := y.Tasks(ctx(t), acct, "job", q)
+		if batch.CodeOf(err) != batch.CodeInvalidQueryParameterValue {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	every := map[string]func(control.Query) (int, error){
+		"pools": func(q control.Query) (int, error) { p, err := y.Pools(ctx(t), acct, q); return len(p.Items), err },
+		"nodes": func(q control.Query) (int, error) {
+			p, err := y.Nodes(ctx(t), acct, "pool", q)
+			return len(p.Items), err
+		},
+		"jobs": func(q control.Query) (int, error) { p, err := y.Jobs(ctx(t), acct, q); return len(p.Items), err },
+		"counts": func(q control.Query) (int, error) {
+			p, err := y.PoolNodeCounts(ctx(t), acct, q)
+			return len(p.Items), err
+		},
+	}
+	for name, list := range every {
+		if n, err := list(control.Query{}); n != 1 || err != nil {
+			t.Errorf("%s: %d (%v)", name, n, err)
+		}
+	}
+	counts, err := y.PoolNodeCounts(ctx(t), acct, control.Query{Filter: "poolId eq 'pool'"})
+	y.check(err)
+	if got := counts.Items[0].Dedicated[batch.NodeRunning]; got != 1 {
+		t.Errorf("%d nodes run", got)
+	}
+	_, err = y.Nodes(ctx(t), acct, "none", control.Query{})
+	y.refused(err, batch.CodeResourceNotFound)
+}
