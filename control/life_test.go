@@ -247,3 +247,45 @@ func TestLifeOnEachDatabase(t *testing.T) {
 		}
 	})
 }
+
+func TestPrioritiesAndLimitsOfJobs(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, url)
+		y.loops()
+		y.prepare(1, 3)
+		y.wanted(1)
+		one := 1
+		for id, priority := range map[batch.JobID]int{"urgent": 10, "limited": 20} {
+			spec := jobSpec(id)
+			spec.Priority = priority
+			if id == "limited" {
+				spec.MaxParallelTasks = &one
+			}
+			_, err := y.AddJob(ctx(t), acct, spec)
+			y.check(err)
+		}
+		for _, id := range []batch.JobID{"job", "urgent", "limited"} {
+			y.addTasks(id, "t", 4)
+		}
+		y.robots(3, seconds(10))
+		running := func() (n [3]int64) {
+			synctest.Wait()
+			for i, id := range []batch.JobID{"limited", "urgent", "job"} {
+				n[i] = y.job(id).Counts.Running
+			}
+			return n
+		}
+		var got [][3]int64
+		time.Sleep(5 * time.Second)
+		for range 4 {
+			got = append(got, running())
+			time.Sleep(10 * time.Second)
+		}
+		want := [][3]int64{{1, 2, 0}, {1, 2, 0}, {1, 0, 2}, {1, 0, 2}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("running of limited, urgent and other tasks, every ten seconds:\n%s", diff)
+		}
+	})
+}
