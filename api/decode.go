@@ -35,9 +35,17 @@ func (c *call) decodeOptional(k kind, into any) error {
 	return c.unmarshal(body, k, into)
 }
 
-// unmarshal reads a JSON text strictly: members that the operation does not
-// have are refused, save annotations of the transport like odata.metadata.
+// unmarshal reads a JSON text that has no NUL in any of its strings.
 func (c *call) unmarshal(text jsontext.Value, k kind, into any) error {
+	if err := refuseNUL(text); err != nil {
+		return err
+	}
+	return c.parse(text, k, into)
+}
+
+// parse reads a JSON text strictly: members that the operation does not have
+// are refused, save annotations of the transport like odata.metadata.
+func (c *call) parse(text jsontext.Value, k kind, into any) error {
 	if s := c.version.shapes[k]; s != nil {
 		upgraded, err := s.up(text)
 		if err != nil {
@@ -57,6 +65,26 @@ func (c *call) unmarshal(text jsontext.Value, k kind, into any) error {
 	}
 	return c.bodyError(err)
 }
+
+// refuseNUL refuses texts with a NUL: processes cannot be given one and not
+// every database keeps it.
+func refuseNUL(text jsontext.Value) error {
+	if !mayHaveNUL(text) {
+		return nil
+	}
+	for d := jsontext.NewDecoder(bytes.NewReader(text)); ; {
+		token, err := d.ReadToken()
+		if err != nil {
+			return nil //nolint:nilerr // whoever decodes the text says what is wrong
+		}
+		if s := token.String(); token.Kind() == '"' && strings.Contains(s, "\x00") {
+			return batch.InvalidValue(clip(propertyPath(d.StackPointer())), clip(s), "A text has no NUL character")
+		}
+	}
+}
+
+// mayHaveNUL is quick and errs on the side of a closer look.
+func mayHaveNUL(text jsontext.Value) bool { return bytes.Contains(text, []byte(`\u0000`)) }
 
 // isAnnotation tells members that are of the transport and not of the object.
 func isAnnotation(name string) bool {

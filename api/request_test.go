@@ -59,6 +59,25 @@ func TestBodies(t *testing.T) {
 			`{"odata.metadata":"x","id":"annotated","commandLine":"y","constraints":{"odata.type":"z"},"id@odata.type":"s"}`)
 	})
 
+	t.Run("a NUL is refused wherever it is", func(t *testing.T) {
+		t.Parallel()
+		a := e.must(t, 400, "POST", "/jobs/j/tasks", newest, `{"id":"nul","commandLine":"y","displayName":"a\u0000b"}`)
+		if got := a.detail(t, "PropertyName"); got != "displayName" {
+			t.Errorf("refused %q", got)
+		}
+		e.must(t, 201, "POST", "/jobs/j/tasks", newest, `{"id":"nonul","commandLine":"y","displayName":"a\\u0000b"}`)
+		items := e.must(t, 200, "POST", "/jobs/j/addtaskcollection", newest,
+			`{"value":[{"id":"nul1","commandLine":"y"},{"id":"nul2","commandLine":"y","displayName":"\u0000"}]}`).items(t)
+		if diff := cmp.Diff(statuses(items), []string{"nul1 success -", "nul2 clienterror InvalidPropertyValue"}); diff != "" {
+			t.Error(diff)
+		}
+		for _, path := range []string{"/pools/a%00b", "/pools/a%ffb", "/jobs/j/tasks/t/files/%ff"} {
+			if got := e.must(t, 400, "GET", path, newest, "").code(t); got != "InvalidUri" {
+				t.Errorf("%s: code %s, want InvalidUri", path, got)
+			}
+		}
+	})
+
 	t.Run("null is the same as absent", func(t *testing.T) {
 		t.Parallel()
 		e.must(t, 201, "POST", "/jobs/j/tasks", newest,

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -133,6 +134,9 @@ func (c *call) findRoute() error {
 		plain, err := url.PathUnescape(p)
 		if err != nil {
 			return batch.Errorf(batch.CodeInvalidURI, "The path of the request is not well encoded.")
+		}
+		if !utf8.ValidString(plain) || strings.Contains(plain, "\x00") {
+			return batch.Errorf(batch.CodeInvalidURI, "The path of the request is not text in UTF-8.")
 		}
 		c.params = append(c.params, plain)
 	}

@@ -255,7 +255,7 @@ type refusedTask struct {
 // decodeCollection reads tasks straight into specifications. If one of them is
 // wrong, all are read one by one to find which.
 func (c *call) decodeCollection(body []byte) (specs []batch.TaskSpecification, refused []refusedTask, err error) {
-	if c.version.shapes[kindTask] == nil {
+	if c.version.shapes[kindTask] == nil && !mayHaveNUL(body) {
 		var whole struct {
 			Value *[]batch.TaskSpecification `json:"value"`
 		}
@@ -270,7 +270,7 @@ func (c *call) decodeCollection(body []byte) (specs []batch.TaskSpecification, r
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil, batch.Missing("value")
 	}
-	if err := c.unmarshal(body, kindOther, &items); err != nil {
+	if err := c.parse(body, kindOther, &items); err != nil {
 		return nil, nil, err
 	}
 	if items.Value == nil {
