@@ -117,13 +117,23 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 	}
 	select {
 	case r := <-reply:
-		if r.Error != nil {
-			return nil, r.Error.err()
-		}
-		return r, nil
+		return answered(r)
 	case <-s.gone:
-		return nil, errGone
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	// The last answer of a keeper that ends comes just before its end.
+	select {
+	case r := <-reply:
+		return answered(r)
+	default:
+		return nil, errGone
+	}
+}
+
+func answered(r *message) (*message, error) {
+	if r.Error != nil {
+		return nil, r.Error.err()
+	}
+	return r, nil
 }
