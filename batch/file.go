@@ -52,6 +52,19 @@ type UploadHeader struct {
 	Value string `json:"value,omitempty"`
 }
 
+// known tells whether a node applies the header to the blob that it makes.
+func (h UploadHeader) known() bool {
+	name := strings.ToLower(h.Name)
+	if meta, found := strings.CutPrefix(name, "x-ms-meta-"); found {
+		return meta != ""
+	}
+	switch strings.TrimPrefix(name, "x-ms-blob-") {
+	case "content-type", "content-encoding", "content-language", "content-disposition", "cache-control":
+		return true
+	}
+	return false
+}
+
 // OutputUpload says when files are uploaded.
 type OutputUpload struct {
 	UploadCondition UploadCondition `json:"uploadCondition"`
@@ -186,6 +199,12 @@ func normalizeOutputFiles(property string, files []OutputFile) error {
 		}
 		if err := checkURL(at+".destination.container.containerUrl", c.ContainerURL); err != nil {
 			return err
+		}
+		for j, h := range c.UploadHeaders {
+			if !h.known() {
+				return NotSupported(fmt.Sprintf("%s.destination.container.uploadHeaders[%d].name", at, j),
+					"Of the headers of an upload, those that describe the blob are supported: x-ms-blob-content-type, -encoding, -language and -disposition, x-ms-blob-cache-control and x-ms-meta-*")
+			}
 		}
 		if f.UploadOptions.UploadCondition == "" {
 			return Missing(at + ".uploadOptions.uploadCondition")
