@@ -182,6 +182,35 @@ func TestWhoMaySpeakForANode(t *testing.T) {
 	})
 }
 
+func TestOvertakenReport(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, storetest.SQLite(t))
+	y.prepare(0, 2)
+	node := y.handNode()
+	y.addTasks("job", "t", 1)
+	y.assign(node, "t-000")
+	node.sync()
+	// Two calls overlap: the first report is from before the end of the boot
+	// and of the task, and comes after the second.
+	late := node.report()
+	late.Number, late.Boot, late.Booting = 1, 0, true
+	node.end("t-000", 0)
+	newer := node.report()
+	newer.Number = 2
+	for _, report := range []batch.NodeReport{newer, late} {
+		orders, err := y.Sync(ctx(t), node.id, node.token, report)
+		y.check(err)
+		if len(orders.Tasks) != 0 {
+			t.Errorf("orders name %+v", orders.Tasks)
+		}
+	}
+	n, err := y.Node(ctx(t), acct, "pool", node.id)
+	y.check(err)
+	if n.State != batch.NodeIdle || n.BootDone != 1 || n.TotalTasksRun != 1 {
+		t.Errorf("node is %s after boot %d and %d tasks", n.State, n.BootDone, n.TotalTasksRun)
+	}
+}
+
 func TestANewAgentIsToldEverything(t *testing.T) {
 	t.Parallel()
 	y := newYard(t, storetest.SQLite(t))
