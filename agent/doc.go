@@ -15,6 +15,7 @@
 //
 //	agent.go        options, start and end
 //	serve.go        the loop that reports and takes orders, the lease
+//	clock.go        the clock that leases go by, one file a system
 //	desk.go         what the node holds; comparing it with orders
 //	removal.go      directories that are to go
 //	attempt.go      one attempt of a task
@@ -31,7 +32,7 @@
 //	file.go         answers to file requests
 //
 // Processes live in package run: their keeper outlives the agent, so the agent
-// keeps no state of its own on disk but the number of its last boot. After a
+// keeps no state of its own on disk but what it knows of its last boot. After a
 // restart it asks the server what it should hold and the keeper what it does.
 //
 // The agent never imports the store, control or an edge.
