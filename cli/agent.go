@@ -41,13 +41,13 @@ func newAgentRun(p Process) *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&path, "config", "", "the node's `FILE`, written by whoever made the node")
-	if err := command.MarkFlagRequired("config"); err != nil {
-		panic(err)
-	}
 	return command
 }
 
 func runAgent(ctx context.Context, p Process, path string) error {
+	if path == "" {
+		return usageError{errors.New("--config FILE is missing")}
+	}
 	config, err := readNodeConfig(path)
 	if err != nil {
 		return err

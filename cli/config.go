@@ -122,14 +122,18 @@ func loadConfig(path string, environ []string) (Config, error) {
 	if err != nil {
 		return config, fmt.Errorf("read environment: %w", err)
 	}
+	var met mapstructure.Metadata
 	decoder := &mapstructure.DecoderConfig{
-		Result: &config, TagName: "koanf", WeaklyTypedInput: true,
-		ErrorUnused: true, // a misspelt name must not be a silent default
+		Result: &config, TagName: "koanf", WeaklyTypedInput: true, Metadata: &met,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
 			mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
 	}
 	if err := k.UnmarshalWithConf("", &config, koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: decoder}); err != nil {
 		return config, fmt.Errorf("configuration: %w", err)
+	}
+	if len(met.Unused) > 0 { // a misspelt name must not be a silent default
+		slices.Sort(met.Unused)
+		return config, fmt.Errorf("configuration: there is no setting %s", strings.Join(met.Unused, ", "))
 	}
 	return config, config.validate()
 }
@@ -146,6 +150,19 @@ func (c Config) validate() error {
 		return fmt.Errorf("configuration: nodes.max is not negative, as %d is", c.Nodes.Max)
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return errors.New("configuration: tls.certificate and tls.key go together")
+	}
+	return errors.Join(uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage))
+}
+
+// uniqueNames refuses a second account of one name, whose keys would replace
+// those of the first.
+func uniqueNames(part string, accounts []AccountConfig) error {
+	seen := map[string]bool{}
+	for _, a := range accounts {
+		if seen[a.Name] {
+			return fmt.Errorf("configuration: %s has %q twice", part, a.Name)
+		}
+		seen[a.Name] = true
 	}
 	return nil
 }

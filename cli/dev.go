@@ -113,7 +113,7 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	if err := s.provisionDev(ctx, o); err != nil {
 		return errors.Join(err, s.close())
 	}
-	if err := s.announce(p.Stdout, o); err != nil {
+	if err := s.announce(ctx, p.Stdout, o.ci); err != nil {
 		return errors.Join(err, s.close())
 	}
 	err = s.run(ctx)
@@ -205,19 +205,27 @@ type readiness struct {
 	Pool           string `json:"pool,omitempty"`
 	Nodes          int    `json:"nodes"`
 	PID            int    `json:"pid"`
+
+	// UsualStorage: UseDevelopmentStorage=true finds the storage.
+	UsualStorage bool `json:"-"`
 }
 
-func (s *stack) announce(w io.Writer, o devOptions) error {
+// announce says that the server may be called, and how.
+func (s *stack) announce(ctx context.Context, w io.Writer, ci bool) error {
 	r := readiness{
 		Ready: true, Endpoint: "http://" + s.api.Addr().String(), HTTPSEndpoint: "https://" + s.api.Addr().String(),
 		BlobEndpoint: "http://" + s.storage.Addr().String() + "/" + blob.DevAccount,
 		Account:      devAccount, AccountKey: devKey(), StorageAccount: blob.DevAccount, StorageKey: blob.DevKey,
-		CAFile: s.caFile, DataDir: s.config.Data, Nodes: o.nodes, PID: os.Getpid(),
+		CAFile: s.caFile, DataDir: s.config.Data, PID: os.Getpid(),
+		UsualStorage: s.storage.Addr().String() == defaultConfig().Listen.Blob,
 	}
-	if o.nodes > 0 {
-		r.Pool = devPool
+	switch pool, err := s.control.Pool(ctx, devAccount, devPool); {
+	case err == nil: // an earlier dev may have made it with another size
+		r.Pool, r.Nodes = devPool, pool.TargetDedicatedNodes
+	case batch.CodeOf(err) != batch.CodePoolNotFound:
+		return fmt.Errorf("read pool %s: %w", devPool, err)
 	}
-	if o.ci {
+	if ci {
 		return json.NewEncoder(w).Encode(r)
 	}
 	return welcome.Execute(w, r)
@@ -226,10 +234,10 @@ func (s *stack) announce(w io.Writer, o devOptions) error {
 var welcome = template.Must(template.New("welcome").Parse(`Batchyard is up.
 
   Batch API   {{.Endpoint}}   ({{.HTTPSEndpoint}} with the authority {{.CAFile}})
-  Storage     {{.BlobEndpoint}}   (UseDevelopmentStorage=true)
+  Storage     {{.BlobEndpoint}}{{if .UsualStorage}}   (UseDevelopmentStorage=true){{end}}
   Data        {{.DataDir}}
 {{- if .Pool}}
-  Pool        {{.Pool}}, {{.Nodes}} compute node{{if gt .Nodes 1}}s{{end}}
+  Pool        {{.Pool}}, {{.Nodes}} compute node{{if ne .Nodes 1}}s{{end}}
 {{- end}}
 
 Paste this into a shell:
@@ -244,7 +252,7 @@ and run a first task:
 
   az batch job create --id first --pool-id {{.Pool}}
   az batch task create --job-id first --task-id hello --command-line "/bin/sh -c 'echo hello from \$AZ_BATCH_NODE_ID'"
-  az batch task file download --job-id first --task-id hello --file-path stdout.txt --destination hello.txt && cat hello.txt
+  az batch task file download --job-id first --task-id hello --file-path stdout.txt --destination ./hello.txt && cat hello.txt
 {{- end}}
 
 Ctrl-C stops it.

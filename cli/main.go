@@ -73,7 +73,7 @@ what your SDK, az or curl needs to run a first task.`,
 		Version:       p.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	root.SetVersionTemplate("batchyard {{.Version}} " + runtime.GOOS + "/" + runtime.GOARCH + "\n")

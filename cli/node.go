@@ -83,6 +83,12 @@ func (l nodeLauncher) command(node control.NodeWanted, folder string, number int
 	return command, nil
 }
 
+// stale tells whether the agent in a folder looks for the server elsewhere.
+func (l nodeLauncher) stale(folder string) bool {
+	config, err := readNodeConfig(filepath.Join(folder, "state", nodeConfigName))
+	return err == nil && (config.URL != l.url || config.CAFile != l.caFile)
+}
+
 func readNodeConfig(path string) (nodeConfig, error) {
 	var config nodeConfig
 	text, err := os.ReadFile(path)

@@ -33,13 +33,13 @@ docs/configuration.md. A minimal one:
 		RunE: func(command *cobra.Command, _ []string) error { return runServer(command.Context(), p, path) },
 	}
 	command.Flags().StringVar(&path, "config", "", "configuration `FILE`")
-	if err := command.MarkFlagRequired("config"); err != nil {
-		panic(err)
-	}
 	return command
 }
 
 func runServer(ctx context.Context, p Process, path string) error {
+	if path == "" {
+		return usageError{errors.New("--config FILE is missing")}
+	}
 	config, err := loadConfig(path, p.Env)
 	if err != nil {
 		return err
@@ -60,8 +60,11 @@ func runServer(ctx context.Context, p Process, path string) error {
 	}
 	log.Info("server ready", "version", p.Version, "api", s.url(), "storage", s.storage.Addr().String(), "data", s.config.Data, "authority", s.caFile)
 	err = s.run(ctx)
-	log.Info("server stopped", "err", err)
-	return errors.Join(err, s.close())
+	err = errors.Join(err, s.close())
+	if err == nil {
+		log.Info("server stopped")
+	}
+	return err
 }
 
 // provision makes the accounts of the configuration, with its keys: the file

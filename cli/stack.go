@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/batchyard/batchyard/api"
@@ -112,7 +113,10 @@ func (s *stack) openPorts(ctx context.Context) error {
 		}
 		listener, err := listen(ctx, port.address)
 		if err != nil {
-			return fmt.Errorf("listen on %s (%s): %w; another server may be running, choose another address", port.address, port.name, err)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w; another server may be running, choose another address", err)
+			}
+			return fmt.Errorf("listen on %s (%s): %w", port.address, port.name, err)
 		}
 		*port.listener = listener
 	}
@@ -163,7 +167,7 @@ func (s *stack) run(ctx context.Context) error {
 		return err
 	}
 	duties := upkeep.New(upkeep.Options{DB: s.db, Control: s.control, Log: s.log})
-	loop := scheduler.New(scheduler.Options{DB: s.db, Control: s.control, Log: s.log})
+	loop := scheduler.New(scheduler.Options{DB: s.db, Control: s.control, Log: s.log, Metrics: s.registry})
 
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -201,7 +205,7 @@ func (s *stack) provider() (*fleet.Local, error) {
 	launcher := nodeLauncher{executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral}
 	return &fleet.Local{
 		Nodes: s.control, Changed: s.db.Watch("nodes").C, Dir: filepath.Join(s.config.Data, "nodes"),
-		Max: s.config.Nodes.Max, Command: launcher.command, KillOnStop: s.ephemeral, Log: s.log,
+		Max: s.config.Nodes.Max, Command: launcher.command, Stale: launcher.stale, KillOnStop: s.ephemeral, Log: s.log,
 	}, nil
 }
 
@@ -236,8 +240,8 @@ func (s *stack) servers(polls context.Context) []boundServer {
 
 // apiHandler is everything on the API port.
 func (s *stack) apiHandler(polls context.Context) http.Handler {
-	protocol := api.New(api.Options{Control: s.control, Log: s.log})
-	nodes := endable(polls, nodelink.Handler(s.control, s.log))
+	protocol := api.New(api.Options{Control: s.control, Log: s.log, Observe: observeAPI(s.registry, s.log)})
+	nodes := endable(polls, nodelink.Handler(&remarks{Server: s.control, log: s.log}, s.log))
 	health := s.healthHandler()
 	// A mux would clean paths, which are signed as they are.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

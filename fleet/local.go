@@ -45,10 +45,15 @@ type Local struct {
 	// Command makes the agent's command line. Folder exists, is private and
 	// keeps its content; number is unique among the nodes of this machine.
 	Command func(node control.NodeWanted, folder string, number int, token func() (string, error)) (*exec.Cmd, error)
+	// Stale tells whether the agent that runs in a folder was told something by
+	// an earlier server that does not hold any more, like where the server is.
+	// It is then started anew, which its tasks do not notice. Nil: never.
+	Stale func(folder string) bool
 	// KillOnStop ends agents when Run ends; else they go on.
 	KillOnStop bool
 	Log        *slog.Logger
 
+	beyond int // how many nodes are wanted in vain, as it was last said
 	agents map[batch.NodeID]*agentProcess
 	ended  chan batch.NodeID
 	work   sync.WaitGroup
@@ -119,6 +124,11 @@ func (l *Local) reconcile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read wanted nodes: %w", err)
 	}
+	beyond := len(wanted) - l.Max
+	if beyond > 0 && beyond > l.beyond {
+		l.Log.Warn("pools want more nodes than this machine may run", "wanted", len(wanted), "max", l.Max)
+	}
+	l.beyond = beyond
 	rows := make(map[batch.NodeID]bool, len(wanted))
 	for _, node := range wanted {
 		rows[node.Node] = true
@@ -169,11 +179,7 @@ func (l *Local) sweep(ctx context.Context, rows map[batch.NodeID]bool) error {
 
 // followGone waits for an agent of an earlier server whose node has no row.
 func (l *Local) followGone(ctx context.Context, id batch.NodeID, folder string) error {
-	pid, err := agentPID(folder)
-	if err != nil {
-		return err
-	}
-	process, err := findProcess(pid)
+	process, err := findAgent(folder)
 	if err != nil {
 		return err
 	}
@@ -261,7 +267,7 @@ func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.Node
 				return // the node has left its pool
 			}
 		}
-		if ctx.Err() != nil || agent.gone.Load() {
+		if ctx.Err() != nil || agent.gone.Load() || batch.CodeOf(err) == batch.CodeNodeNotFound {
 			return
 		}
 		if time.Since(begun) > healthy {
@@ -283,11 +289,7 @@ func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder s
 		return nil, err
 	}
 	if !free {
-		pid, err := agentPID(folder)
-		if err != nil {
-			return nil, err
-		}
-		return findProcess(pid)
+		return l.find(folder)
 	}
 	unlock()
 	command, err := l.Command(node, folder, number, func() (string, error) { return l.Nodes.NewNodeToken(ctx, node.Node) })
@@ -299,6 +301,16 @@ func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder s
 		return nil, fmt.Errorf("start agent: %w", err)
 	}
 	return newChild(command), nil
+}
+
+// find finds the agent that runs in a folder, and ends it if it is stale; its
+// end has a new one started.
+func (l *Local) find(folder string) (process, error) {
+	found, err := findAgent(folder)
+	if err == nil && l.Stale != nil && l.Stale(folder) {
+		err = found.terminate()
+	}
+	return found, err
 }
 
 // process is an agent, ours or an earlier server's.

@@ -60,6 +60,8 @@ type yard struct {
 	mu    sync.Mutex // guards the rows
 	rows  []control.NodeWanted
 	lines chan string // what agents say when they are up
+
+	stale func(folder string) bool
 }
 
 func newYard(t *testing.T) *yard {
@@ -119,7 +121,7 @@ func (y *yard) provide(most int, killOnStop bool) (stop func()) {
 		y.t.Fatal(err)
 	}
 	local := &fleet.Local{
-		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, KillOnStop: killOnStop, Log: slog.New(slog.DiscardHandler),
+		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, Stale: y.stale, KillOnStop: killOnStop, Log: slog.New(slog.DiscardHandler),
 		Command: func(_ control.NodeWanted, folder string, _ int, _ func() (string, error)) (*exec.Cmd, error) {
 			return exec.CommandContext(context.WithoutCancel(y.t.Context()), executable, "agent", folder, y.pipe), nil
 		},
@@ -211,6 +213,22 @@ func TestAgentsOutliveTheirServerAndAreFoundAgain(t *testing.T) {
 	}
 	stop()
 	y.gone(pid)
+}
+
+func TestAgentsThatLookElsewhereAreStartedAnew(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.want("tvmps_1_d")
+	stop := y.provide(8, false)
+	pid := y.up()
+	stop()
+	y.stale = func(folder string) bool { return filepath.Base(folder) == "tvmps_1_d" }
+	stop = y.provide(8, true)
+	y.gone(pid)
+	if next := y.up(); next == pid {
+		t.Fatal("the agent was not started anew")
+	}
+	stop()
 }
 
 func TestFoldersOfNodesWithoutARowAreRemoved(t *testing.T) {

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,26 @@ func tryLock(folder string) (unlock func(), free bool, err error) {
 	return func() { _ = file.Close() }, true, nil
 }
 
-// agentPID is the process that holds a folder's lock.
+// findAgent finds the process that holds a folder's lock.
+func findAgent(folder string) (process, error) {
+	pid, err := agentPID(folder)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := findProcess(pid)
+	if err != nil {
+		return nil, err
+	}
+	// The number may be of an agent before this one and mean another process
+	// by now; ours has its folder in its command line.
+	command, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err == nil && !bytes.Contains(command, []byte(filepath.Base(folder))) {
+		err = fmt.Errorf("process %d is not the agent of %s", pid, folder)
+	}
+	return agent, err
+}
+
+// agentPID is the process that is said to hold a folder's lock.
 func agentPID(folder string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(folder, lockFile))
 	if err != nil {
