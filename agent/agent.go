@@ -42,6 +42,12 @@ type Options struct {
 	Version string
 	// KeeperCommand starts the keeper, see run.Options.
 	KeeperCommand []string
+	// OpenKeeper finds or starts the parent of the node's processes; nil is the
+	// keeper process of package run.
+	OpenKeeper func(context.Context, run.Options) (Keeper, error)
+	// Now reads the clock, of which leases count the monotonic part. Nil is the
+	// machine's, and for leases one that also counts while it sleeps.
+	Now func() time.Time
 	// TLS is how files are fetched and sent by HTTPS; nil trusts the machine's authorities.
 	TLS *tls.Config
 	// KillTasksOnStop ends all tasks when the agent is stopped; otherwise they
@@ -67,7 +73,7 @@ type Agent struct {
 	instance string
 	info     batch.AgentInfo
 	settings atomic.Pointer[batch.NodeSettings]
-	keeper   *run.Keeper
+	keeper   Keeper
 	tree     *tree
 	users    users
 	fetcher  *fetcher
@@ -113,6 +119,9 @@ func (u urgency) delay() time.Duration {
 func New(o Options) *Agent {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OpenKeeper == nil {
+		o.OpenKeeper = openProcessKeeper
 	}
 	return &Agent{Options: o, instance: rand.Text(), changed: make(chan struct{}, 1)}
 }
@@ -185,7 +194,7 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 	orders, err := backoff.Retry(ctx, func() (batch.NodeOrders, error) {
 		calling, cancel := context.WithTimeout(ctx, callTime(time.Minute))
 		defer cancel()
-		sent = clock()
+		sent = a.clock()
 		a.reports++
 		report.Number = a.reports
 		orders, err := a.Server.Sync(calling, report)
@@ -284,9 +293,9 @@ func processLimits(cores int) (node, task int64) {
 	return node, node / 2
 }
 
-func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (*run.Keeper, error) {
+func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (Keeper, error) {
 	processes, taskProcesses := processLimits(size.Cores)
-	keeper, err := run.Open(ctx, run.Options{
+	keeper, err := a.OpenKeeper(ctx, run.Options{
 		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log,
 		Node: run.NodeLimits{
 			MemoryBytes: size.Memory, Cores: float64(size.Cores),
@@ -328,6 +337,22 @@ func (a *Agent) endKept(ctx context.Context) {
 		return
 	}
 	a.shutdown(ctx)
+}
+
+// now is the time as the machine has it, for what others are told.
+func (a *Agent) now() time.Time {
+	if a.Now != nil {
+		return a.Now()
+	}
+	return time.Now()
+}
+
+// clock is what leases go by. Only differences between its readings count.
+func (a *Agent) clock() time.Time {
+	if a.Now != nil {
+		return a.Now()
+	}
+	return clock()
 }
 
 // note tells the loop that the report has changed. It wakes the loop only if

@@ -7,7 +7,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -126,6 +125,6 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	if ctx.Err() != nil {
 		return nil
 	}
-	outcome.End = batch.At(time.Now())
+	outcome.End = batch.At(t.agent.now())
 	return outcome
 }

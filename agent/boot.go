@@ -272,7 +272,7 @@ func (b *boots) nextTry(task *batch.StartTask) (retry int, more bool) {
 func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry int) *batch.Outcome {
 	began, adopted := b.held(id)
 	if !adopted {
-		began = time.Now()
+		began = b.agent.now()
 	}
 	start := batch.At(began)
 	info := &batch.StartTaskInfo{State: batch.StartTaskRunning, StartTime: start, RetryCount: retry}

@@ -63,7 +63,7 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 	limited, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	if c.limit > 0 && c.limit != batch.Unlimited {
-		left := time.Until(c.start.Add(c.limit.Std()))
+		left := c.start.Add(c.limit.Std()).Sub(c.agent.now())
 		if left <= 0 { // while there was no agent
 			end(tooLong(c.limit))
 		}
@@ -87,7 +87,7 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 			failure = &over.info
 		}
 		if ctx.Err() != nil || failure != nil {
-			return &batch.Outcome{End: batch.At(time.Now()), Failure: failure}
+			return &batch.Outcome{End: batch.At(c.agent.now()), Failure: failure}
 		}
 		process = c.agent.keeper.Process(spec)
 		// Whether it has started must be known, so this goes on if ctx ends.
@@ -161,7 +161,7 @@ func (c *command) notStarted(err error) *batch.Outcome {
 	if start.Code == run.CodeProgramNotFound {
 		message = "The specified command program is not found"
 	}
-	return &batch.Outcome{End: batch.At(time.Now()), Failure: &batch.FailureInfo{
+	return &batch.Outcome{End: batch.At(c.agent.now()), Failure: &batch.FailureInfo{
 		Category: batch.UserError, Code: batch.FailureCode(start.Code), Message: message,
 		Details: []batch.NameValue{detail("Message", start.Message), detail("CommandLine", c.line)},
 	}}
@@ -169,7 +169,7 @@ func (c *command) notStarted(err error) *batch.Outcome {
 
 // wait waits for the process, which is killed when ctx ends, unless only the
 // agent stops.
-func (c *command) wait(ctx context.Context, process *run.Process) (run.Result, error) {
+func (c *command) wait(ctx context.Context, process run.Execution) (run.Result, error) {
 	working := c.agent.working
 	defer context.AfterFunc(ctx, func() {
 		if working.Err() != nil {

@@ -261,7 +261,7 @@ func (d *desk) occupy(t *attempt, slot int) {
 func (d *desk) running(t *attempt) batch.Time {
 	d.mu.Lock()
 	if t.start == nil {
-		start := batch.At(time.Now())
+		start := batch.At(d.agent.now())
 		t.start = &start
 	}
 	t.phase = batch.PhaseRunning

@@ -15,6 +15,7 @@
 //
 //	agent.go        options, start and end
 //	serve.go        the loop that reports and takes orders, the lease
+//	keeper.go       the parent of the node's processes, as the agent needs it
 //	clock.go        the clock that leases go by, one file a system
 //	desk.go         what the node holds; comparing it with orders
 //	removal.go      directories that are to go

@@ -79,7 +79,7 @@ type calls struct {
 }
 
 func newCalls(a *Agent) *calls {
-	return &calls{agent: a, answers: make(chan answer), delays: retryDelays(), due: clock()}
+	return &calls{agent: a, answers: make(chan answer), delays: retryDelays(), due: a.clock()}
 }
 
 // serve reports and takes orders until it is told to stop.
@@ -90,13 +90,13 @@ func (c *calls) serve(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		now := clock()
+		now := c.agent.clock()
 		timer.Reset(c.step(calling, now).Sub(now))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.agent.changed:
-			c.change(clock())
+			c.change(c.agent.clock())
 		case <-timer.C:
 		case got := <-c.answers:
 			err := c.take(got)
@@ -182,7 +182,7 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 		limit += holdTime
 	}
 	made := call{
-		sent: clock(), revision: report.Revision, reporting: reporting, left: report.Left,
+		sent: c.agent.clock(), revision: report.Revision, reporting: reporting, left: report.Left,
 		informed: report.Agent != nil, number: report.Number,
 	}
 	go func() { // finish waits for it
@@ -205,7 +205,7 @@ func (a *Agent) report() batch.NodeReport {
 
 // take handles an answer. An error ends the agent.
 func (c *calls) take(got answer) error {
-	now := clock()
+	now := c.agent.clock()
 	if got.call.reporting {
 		c.reporting = false
 	} else {
@@ -273,7 +273,7 @@ func (c *calls) apply(orders batch.NodeOrders, sent time.Time) {
 		orders.Revision < before && sent.Before(c.risen):
 		return
 	case orders.Revision != before:
-		c.risen = clock()
+		c.risen = a.clock()
 	}
 	if sent.After(c.applied) {
 		c.applied = sent
@@ -296,7 +296,7 @@ func (c *calls) takeLease(lease time.Duration, sent time.Time) {
 		return
 	}
 	c.heard, c.lease = sent, max(lease, shortestLease)
-	left := c.lease - clock().Sub(sent)
+	left := c.lease - c.agent.clock().Sub(sent)
 	if left <= 0 {
 		return
 	}
