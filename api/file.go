@@ -221,6 +221,7 @@ func (c *call) sendFile(d directory, stream *control.FileStream, request batch.F
 	}
 	c.setFileHeaders(d, file)
 	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	c.allowWrite(size)
 	c.writeHead(status)
 	if _, err := io.CopyN(c.w, stream.Body, size); err != nil {
 		if c.r.Context().Err() != nil {
@@ -305,18 +306,18 @@ func (c *call) byteRange() (byteRange, error) {
 	}
 	var err error
 	if from == "" {
-		if r.suffix, err = strconv.ParseInt(to, 10, 64); err != nil || r.suffix < 1 {
+		if r.suffix, err = parseCount(to); err != nil || r.suffix < 1 {
 			return r, bad
 		}
 		return r, nil
 	}
-	if r.first, err = strconv.ParseInt(from, 10, 64); err != nil || r.first < 0 {
+	if r.first, err = parseCount(from); err != nil {
 		return r, bad
 	}
 	if to == "" {
 		return r, nil
 	}
-	if r.last, err = strconv.ParseInt(to, 10, 64); err != nil || r.last < r.first {
+	if r.last, err = parseCount(to); err != nil || r.last < r.first {
 		return r, bad
 	}
 	return r, nil

@@ -23,11 +23,11 @@ const tokenParameter = "$skiptoken"
 func (c *call) page(most int) (control.Query, error) {
 	q := control.Query{Filter: c.query["$filter"], Token: c.query[tokenParameter], Max: most}
 	if text := c.query["maxresults"]; text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > most {
+		n, err := parseCount(text)
+		if err != nil || n < 1 || n > int64(most) {
 			return q, badParameter("maxresults", text, "It is a number from 1 to "+strconv.Itoa(most))
 		}
-		q.Max = n
+		q.Max = int(n)
 	}
 	for _, name := range []string{"$orderby", "$top", "$skip", "$count", "$search", "$inlinecount"} {
 		if c.query[name] != "" {
@@ -72,6 +72,9 @@ func list[T any](c *call, k kind, metadata string, page control.Page[T], show fu
 		b.Write(appendString(nil, c.nextLink(page.Next)))
 	}
 	b.WriteByte('}')
+	if err := c.hold(b.Len()); err != nil {
+		return err
+	}
 	c.writeText(http.StatusOK, b.Bytes())
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/gate"
 )
 
 // call is one request on its way through the package.
@@ -42,7 +42,10 @@ type call struct {
 	version *version
 	account batch.AccountName
 
-	body *bytes.Buffer // from bodies, given back at the end
+	body    *bytes.Buffer // from bodies, given back at the end
+	bodyErr error         // what is wrong with the body, if anything
+	place   *gate.Class   // where a place is held, nil before and after the work
+	held    int64         // bytes of Buffers
 	// firstByte ends a streaming call that has not begun its answer in time.
 	firstByte *time.Timer
 	status    int  // of the answer, 0 before it began
@@ -117,11 +120,11 @@ func badQuery() error {
 func (c *call) setDeadline() (context.CancelFunc, error) {
 	limit := defaultTimeout
 	if text := c.query["timeout"]; text != "" {
-		seconds, err := strconv.Atoi(text)
+		seconds, err := parseCount(text)
 		if err != nil || seconds < 1 {
 			return nil, badParameter("timeout", text, "It is a number of seconds, at least 1")
 		}
-		limit = min(limit, time.Duration(seconds)*time.Second)
+		limit = time.Duration(min(seconds, int64(limit/time.Second))) * time.Second
 	}
 	if c.route.streams {
 		ctx, cancel := context.WithCancelCause(c.r.Context())
@@ -134,53 +137,16 @@ func (c *call) setDeadline() (context.CancelFunc, error) {
 	return cancel, nil
 }
 
+// parseCount reads a whole number in digits alone, without the sign that Go
+// would take.
+func parseCount(text string) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	return int64(n), err
+}
+
 // beginStream lifts the time limit: from here on the answer takes as long as
 // the caller takes to read it. False: it came too late.
 func (c *call) beginStream() bool { return c.firstByte == nil || c.firstByte.Stop() }
-
-// readBody reads the whole body within the limit.
-func (c *call) readBody() ([]byte, error) {
-	if encoding := c.r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return nil, badHeader("Content-Encoding", encoding, "Bodies are not compressed")
-	}
-	// A deadline for the connection, so that a body that trickles in is cut
-	// off; it must be gone before the answer is awaited.
-	conn := http.NewResponseController(c.w)
-	if deadline, ok := c.context().Deadline(); ok && conn.SetReadDeadline(deadline) == nil {
-		defer conn.SetReadDeadline(time.Time{}) //nolint:errcheck // it worked just before
-	}
-	if c.r.ContentLength > c.MaxBody {
-		return nil, c.tooLarge()
-	}
-	c.body = getBuffer()
-	switch n, err := c.body.ReadFrom(io.LimitReader(c.r.Body, c.MaxBody+1)); {
-	case n > c.MaxBody:
-		return nil, c.tooLarge()
-	case err != nil && c.context().Err() != nil:
-		return nil, c.context().Err()
-	case err != nil:
-		return nil, &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The body of the request could not be read.", Err: err}
-	}
-	return c.body.Bytes(), nil
-}
-
-// maxWasted is how much of a body that is too large is read all the same: a
-// hundred tasks of the largest size there is.
-const maxWasted = 16 << 20
-
-// tooLarge reads the body to its end before it refuses it. Clients split what
-// was too large, but most send all of it before they read the answer, which a
-// connection that is closed in between takes with it.
-func (c *call) tooLarge() error {
-	if _, err := io.CopyN(io.Discard, c.r.Body, maxWasted); !errors.Is(err, io.EOF) {
-		c.w.Header().Set("Connection", "close") // what is left is not worth reading
-	}
-	return &batch.Error{
-		Code:    batch.CodeRequestBodyTooLarge,
-		Message: "The size of the request body exceeds the maximum permitted.",
-		Details: []batch.Detail{{Key: "MaxLimit", Value: strconv.FormatInt(c.MaxBody, 10)}},
-	}
-}
 
 // flag reads a parameter that is true or false; false when absent.
 func (c *call) flag(name string) (bool, error) {
@@ -206,6 +172,8 @@ func (c *call) url(of string) string { return c.base + "/" + of }
 // went.
 func (c *call) end() {
 	defer c.observe()
+	defer c.Buffers.Give(c.held)
+	defer c.leave()
 	if c.body != nil {
 		defer putBuffer(c.body)
 	}

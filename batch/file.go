@@ -3,6 +3,7 @@ package batch
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 )
@@ -105,6 +106,7 @@ const (
 	maxResourceFiles = 10_000
 	maxOutputFiles   = 1000
 	maxFilePath      = 1024
+	maxFileName      = 255 // what filesystems take for one name
 )
 
 // Mode is FileMode as a number; 0770 when none was given.
@@ -146,28 +148,38 @@ func (f ResourceFile) check(at string) error {
 	case f.HTTPURL != "" && f.BlobPrefix != "":
 		return InvalidValue(at+".blobPrefix", f.BlobPrefix, "A prefix goes with a container, not with httpUrl")
 	}
-	if err := checkURL(at, f.HTTPURL+f.StorageContainerURL); err != nil {
+	property := at + ".httpUrl"
+	if f.HTTPURL == "" {
+		property = at + ".storageContainerUrl"
+	}
+	if err := checkURL(property, f.HTTPURL+f.StorageContainerURL); err != nil {
 		return err
 	}
 	if f.FileMode != "" {
-		if _, err := strconv.ParseUint(f.FileMode, 8, 32); err != nil {
-			return InvalidValue(at+".fileMode", f.FileMode, "It is an octal number like 0770")
+		if mode, err := strconv.ParseUint(f.FileMode, 8, 32); err != nil || mode > 0o777 {
+			return InvalidValue(at+".fileMode", f.FileMode, "It is an octal number like 0770, at most 0777")
 		}
+	}
+	if f.HTTPURL != "" && path.Clean(f.FilePath) == "." {
+		return InvalidValue(at+".filePath", f.FilePath, "The path names a file, not the working directory")
 	}
 	return checkRelative(at+".filePath", f.FilePath)
 }
 
 // checkRelative refuses paths that would leave the directory they are in.
-func checkRelative(property, path string) error {
-	if len(path) > maxFilePath || strings.ContainsRune(path, 0) {
-		return InvalidValue(property, path, "A path has at most %d bytes and no NUL", maxFilePath)
+func checkRelative(property, name string) error {
+	if len(name) > maxFilePath || strings.ContainsRune(name, 0) {
+		return InvalidValue(property, name, "A path has at most %d bytes and no NUL", maxFilePath)
 	}
-	if strings.HasPrefix(path, "/") {
-		return InvalidValue(property, path, "The path is relative to the working directory")
+	if strings.HasPrefix(name, "/") {
+		return InvalidValue(property, name, "The path is relative to the working directory")
 	}
-	for part := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
+	for part := range strings.SplitSeq(strings.ReplaceAll(name, `\`, "/"), "/") {
 		if part == ".." {
-			return InvalidValue(property, path, "The path stays below the working directory")
+			return InvalidValue(property, name, "The path stays below the working directory")
+		}
+		if len(part) > maxFileName {
+			return InvalidValue(property, name, "A name in a path has at most %d bytes", maxFileName)
 		}
 	}
 	return nil
@@ -175,8 +187,11 @@ func checkRelative(property, path string) error {
 
 func checkURL(property, raw string) error {
 	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return InvalidValue(property, raw, "It is an http or https URL")
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || port == 0) {
+		return InvalidValue(property, raw, "The port of the URL is 1 to 65535")
 	}
 	return nil
 }
@@ -189,6 +204,9 @@ func normalizeOutputFiles(property string, files []OutputFile) error {
 		f, at := &files[i], fmt.Sprintf("%s[%d]", property, i)
 		if f.FilePattern == "" {
 			return Missing(at + ".filePattern")
+		}
+		if len(f.FilePattern) > maxFilePath {
+			return InvalidValue(at+".filePattern", f.FilePattern, "A pattern has at most %d bytes", maxFilePath)
 		}
 		c := f.Destination.Container
 		if c == nil || c.ContainerURL == "" {

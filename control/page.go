@@ -1,8 +1,10 @@
 package control
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/odata"
@@ -26,8 +28,12 @@ type Page[T any] struct {
 	Next  string
 }
 
-// maxPage is the largest page of most lists.
-const maxPage = 1000
+const (
+	// maxPage is the largest page of most lists.
+	maxPage = 1000
+	// maxToken bounds the key in a token, in bytes; those of ours are shorter.
+	maxToken = 1024
+)
 
 // list checks the query. The list it returns asks for one item more than the
 // page has, which tells whether there is another page.
@@ -40,7 +46,8 @@ func (q Query) list(fields odata.Fields, largest int) (store.List, error) {
 		return store.List{}, badQuery("maxresults", strconv.Itoa(q.Max), "It is 1 to "+strconv.Itoa(largest))
 	}
 	after, err := base64.RawURLEncoding.DecodeString(q.Token)
-	if err != nil {
+	// A database may not take what is no text.
+	if err != nil || len(after) > maxToken || !utf8.Valid(after) || bytes.IndexByte(after, 0) >= 0 {
 		return store.List{}, badQuery("$skiptoken", q.Token, "It is not a token that this service gave")
 	}
 	list := store.List{After: string(after), Max: size + 1}
