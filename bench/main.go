@@ -8,99 +8,113 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// options are the sizes of the measurements.
+// options are what is measured, and the sizes.
 type options struct {
 	binary   string
 	data     string
+	rows     string
 	rounds   int
 	tasks    int
 	submit   int
+	million  int
 	latency  int
+	idle     time.Duration
+	peers    bool
 	profiles string
+	document string
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if code, ours := runPart(ctx, os.Args[1:]); ours {
+		os.Exit(code)
+	}
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/batchyard", "the program to measure")
 	flag.StringVar(&o.data, "data", "", "folder for data, on the disk to measure; default a temporary one")
+	flag.StringVar(&o.rows, "rows", "", "rows to measure, as 1,4; default all")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each row is measured; the median counts")
 	flag.IntVar(&o.tasks, "tasks", 10_000, "tasks of a run")
 	flag.IntVar(&o.submit, "submit", 100_000, "tasks of a submission")
+	flag.IntVar(&o.million, "million", 1_000_000, "tasks that wait in rows 8 to 11 and 14")
 	flag.IntVar(&o.latency, "latency", 300, "tasks started one by one")
-	flag.StringVar(&o.profiles, "profiles", "", "folder for processor profiles of the server; none if empty")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "how long an idle server is watched")
+	flag.BoolVar(&o.peers, "peers", true, "measure other schedulers too, those that can be had")
+	flag.StringVar(&o.profiles, "profiles", ".cache/bench/profiles", "folder for processor profiles of rows that miss their aim; none if empty")
+	flag.StringVar(&o.document, "document", "", "Markdown file whose figures are replaced; none if empty")
 	flag.Parse()
-	if err := measure(ctx, o, os.Stdout); err != nil {
+	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// row is one line of the table.
-type row struct {
-	name  string
-	value string
-	note  string
+// bench is one run of this program.
+type bench struct {
+	options
+	log     io.Writer
+	figures []figure
 }
 
-func measure(ctx context.Context, o options, w io.Writer) (err error) {
-	s, err := startServer(ctx, o)
-	if err != nil {
+// parts are the measurements in their order: small ones first, and the peers
+// last, because packages are installed for them.
+func (b *bench) parts() []part {
+	return []part{
+		{[]string{"0"}, b.measureSpawning},
+		{[]string{"1", "2", "4", "15"}, b.measureDraining},
+		{[]string{"5", "6"}, b.measureSubmission},
+		{[]string{"7"}, b.measureLatency},
+		{[]string{"13"}, b.measureSimulated},
+		{[]string{"16"}, b.measureIdle},
+	}
+}
+
+// part measures one or more rows.
+type part struct {
+	rows    []string
+	measure func(context.Context) error
+}
+
+// run measures what was asked for. A part that fails leaves the others their
+// figures; its error comes last.
+func run(ctx context.Context, o options, out, log io.Writer) error {
+	b := &bench{options: o, log: log}
+	description := describeMachine(o.data)
+	var failed error
+	for _, p := range b.parts() {
+		if ctx.Err() != nil || !slices.ContainsFunc(p.rows, b.wants) {
+			continue
+		}
+		began := time.Now()
+		if err := p.measure(ctx); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("rows %s: %w", strings.Join(p.rows, ", "), err))
+		}
+		b.say("rows %s took %.0f s", strings.Join(p.rows, ", "), time.Since(began).Seconds())
+	}
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), failed)
+	}
+	text := description + "\n\n" + table(b.figures)
+	if _, err := io.WriteString(out, text); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	var rows []row
-	for _, step := range []func(context.Context, *server, options) ([]row, error){runTasks, submitTasks, startLatency} {
-		some, err := step(ctx, s, o)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, some...)
+	if failed == nil && o.document != "" {
+		failed = replaceFigures(o.document, text)
 	}
-	return printTable(w, rows)
+	return failed
 }
 
-func printTable(w io.Writer, rows []row) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d cores, %s, %s\n\n| row | figure | note |\n| --- | --- | --- |\n",
-		processor(), runtime.NumCPU(), kernel(), time.Now().UTC().Format(time.DateOnly))
-	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", r.name, r.value, r.note)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+// wants tells whether a row was asked for.
+func (b *bench) wants(row string) bool {
+	return b.rows == "" || slices.Contains(strings.Split(b.rows, ","), row)
 }
 
-func processor() string {
-	text, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
-}
-
-func kernel() string {
-	text, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return "Linux " + strings.TrimSpace(string(text))
-}
-
-// median of a list that is not empty.
-func median[T int | float64 | time.Duration](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
-// percentile of a list that is not empty; p is 0 to 1.
-func percentile[T int | float64 | time.Duration](values []T, p float64) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(len(sorted)-1, int(p*float64(len(sorted))))]
-}
+// say tells whoever waits how far it is.
+func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.log, format+"\n", args...) }

@@ -2,5 +2,6 @@
 # Measures the figures of docs/performance.md (make bench). Arguments go to the program: see -help.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-go build -o .cache/bench ./bench
-exec .cache/bench "$@"
+mkdir -p .cache/bench
+CGO_ENABLED=0 go build -trimpath -o .cache/bench/bench ./bench
+exec .cache/bench/bench "$@"

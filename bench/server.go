@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,49 +21,87 @@ import (
 )
 
 // server is a server of our own. Its database is on the disk to measure, the
-// folders of its nodes in memory, as is usual when process creation and not
-// the disk is what counts.
+// folders of its nodes in memory: on some file systems a directory made soon
+// after many were removed costs more than the task, and other systems are
+// measured with their directories in memory too.
 type server struct {
 	*client.Client
+	binary  string
 	command *exec.Cmd
-	folders []string
-	data    string
-	debug   string
+	data    string   // folder of the database
+	folders []string // to be removed
+	debug   string   // address of its profiles
+	program string   // a program that does nothing
 }
 
-// debugAddress is where the server's profiles are.
-const debugAddress = "127.0.0.1:18445"
+// startServer starts the program to measure, with nothing in it.
+func (b *bench) startServer(ctx context.Context) (*server, error) {
+	return newServer(ctx, b.binary, b.data)
+}
 
-func startServer(ctx context.Context, o options) (*server, error) {
-	data, err := os.MkdirTemp(o.data, "batchyard-bench-")
-	if err != nil {
-		return nil, err
+func newServer(ctx context.Context, binary, parent string) (*server, error) {
+	s := &server{binary: binary}
+	if err := s.makeFolders(parent); err != nil {
+		return nil, errors.Join(err, s.remove())
 	}
-	nodes, err := os.MkdirTemp("/dev/shm", "batchyard-bench-")
-	if err != nil {
-		return nil, err
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.remove())
 	}
-	s := &server{data: data, folders: []string{data, nodes}, debug: debugAddress}
-	for _, folder := range s.folders {
-		if err := os.Chmod(folder, 0o711); err != nil {
-			return nil, err
+	return s, nil
+}
+
+func (s *server) makeFolders(parent string) error {
+	for _, place := range []string{parent, memoryFolder} {
+		folder, err := os.MkdirTemp(place, "batchyard-bench-")
+		if err != nil {
+			return err
+		}
+		s.folders = append(s.folders, folder)
+		if err := os.Chmod(folder, 0o711); err != nil { //nolint:gosec // tasks have users of their own
+			return err
 		}
 	}
-	if err := os.Symlink(nodes, filepath.Join(data, "nodes")); err != nil {
-		return nil, err
+	s.data = s.folders[0]
+	var err error
+	if s.program, err = writeNoop(s.data); err != nil {
+		return err
 	}
-	s.command = exec.CommandContext(ctx, o.binary, "dev", "--ci", "--nodes", "0", "--data", data,
-		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--debug-listen", debugAddress)
+	return os.Symlink(s.folders[1], filepath.Join(s.data, "nodes"))
+}
+
+// memoryFolder is a file system in memory.
+const memoryFolder = "/dev/shm"
+
+// start starts the server on its folder, new or with what an earlier one left.
+func (s *server) start(ctx context.Context) error {
+	var err error
+	if s.debug, err = freeAddress(ctx); err != nil {
+		return err
+	}
+	s.command = exec.CommandContext(ctx, s.binary, "dev", "--ci", "--nodes", "0", "--data", s.data,
+		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--debug-listen", s.debug, "--log-level", "error")
 	s.command.Cancel = func() error { return s.command.Process.Signal(syscall.SIGTERM) }
 	s.command.Stderr = os.Stderr
 	stdout, err := s.command.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.command.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.await(stdout)
+	if err := s.await(stdout); err != nil {
+		return errors.Join(err, s.command.Process.Kill(), s.command.Wait())
+	}
+	return nil
+}
+
+// freeAddress is one that nobody listens on at the moment.
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
 }
 
 func (s *server) await(stdout io.Reader) error {
@@ -80,18 +117,34 @@ func (s *server) await(stdout io.Reader) error {
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	s.Client = &client.Client{Endpoint: ready.Endpoint, Account: ready.Account, Key: key, HTTP: &http.Client{Transport: transport}}
+	s.Client = &client.Client{Endpoint: ready.Endpoint, Account: ready.Account, Key: key, HTTP: &http.Client{Transport: &http.Transport{}}}
 	return nil
 }
 
+// kill ends the server as a power cut would, if the disk kept its promises.
+func (s *server) kill() error {
+	err := s.command.Process.Kill()
+	_ = s.command.Wait() // it says that it was killed
+	return err
+}
+
+// stop ends the server and removes what it had.
 func (s *server) stop() error {
 	err := s.command.Process.Signal(syscall.SIGTERM)
-	err = errors.Join(err, s.command.Wait())
+	return errors.Join(err, s.command.Wait(), s.remove())
+}
+
+func (s *server) remove() error {
+	var err error
 	for _, folder := range s.folders {
 		err = errors.Join(err, os.RemoveAll(folder))
 	}
 	return err
+}
+
+// emptyPool makes a pool without nodes.
+func (s *server) emptyPool(ctx context.Context, id batch.PoolID) error {
+	return s.AddPool(ctx, poolBody(id, 0, 1))
 }
 
 func poolBody(id batch.PoolID, nodes, slots int) map[string]any {
@@ -104,18 +157,26 @@ func poolBody(id batch.PoolID, nodes, slots int) map[string]any {
 	}
 }
 
-// addPool makes a pool of one node of two slots and waits for the node.
-func (s *server) addPool(ctx context.Context, id batch.PoolID, slots int) error {
-	if err := s.AddPool(ctx, poolBody(id, 1, slots)); err != nil {
+// pool makes a pool and waits for its nodes.
+func (s *server) pool(ctx context.Context, id batch.PoolID, count, slots int) error {
+	if err := s.AddPool(ctx, poolBody(id, count, slots)); err != nil {
 		return err
 	}
-	return client.WaitFor(ctx, func(ctx context.Context) (bool, error) {
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return client.WaitFor(limited, func(ctx context.Context) (bool, error) {
 		nodes, err := s.Nodes(ctx, id)
-		return len(nodes) == 1 && nodes[0].State == batch.NodeIdle, err
+		idle := 0
+		for _, n := range nodes {
+			if n.State == batch.NodeIdle {
+				idle++
+			}
+		}
+		return idle == count, err
 	})
 }
 
-// removePool deletes the pool and waits until it is gone.
+// removePool deletes a pool and waits until it is gone.
 func (s *server) removePool(ctx context.Context, id batch.PoolID) error {
 	if err := s.DeletePool(ctx, id); err != nil {
 		return err
@@ -129,94 +190,71 @@ func (s *server) removePool(ctx context.Context, id batch.PoolID) error {
 	})
 }
 
-// profile saves a processor profile of the server for as long as a row takes,
-// at most.
-func (s *server) profile(ctx context.Context, folder, name string, length time.Duration) error {
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.debug, int(length.Seconds()))
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// removeJob deletes a job and waits until it is gone, so that the next round
+// does not compete with it.
+func (s *server) removeJob(ctx context.Context, id batch.JobID) error {
+	if err := s.DeleteJob(ctx, id); err != nil {
+		return err
+	}
+	return client.WaitFor(ctx, func(ctx context.Context) (bool, error) {
+		_, err := s.Job(ctx, id)
+		if batch.CodeOf(err) == batch.CodeJobNotFound {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+// drained waits until all tasks of a job have completed. It asks often, so that
+// the end is seen when it comes, and gives up when nothing moves.
+func (s *server) drained(ctx context.Context, job batch.JobID, tasks int) error {
+	const often, patience = 20 * time.Millisecond, time.Minute
+	line, err := s.line(ctx)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	defer line.close()
+	var last client.Counts
+	moved := time.Now()
+	for {
+		if err := line.call(ctx, http.MethodGet, "/jobs/"+string(job)+"/taskcounts", nil); err != nil {
+			return err
+		}
+		var answer struct{ TaskCounts client.Counts }
+		if err := json.Unmarshal(line.body, &answer); err != nil {
+			return err
+		}
+		counts := answer.TaskCounts
+		switch {
+		case counts.Failed > 0:
+			return fmt.Errorf("%d tasks failed", counts.Failed)
+		case counts.Completed == int64(tasks):
+			return nil
+		case counts != last:
+			last, moved = counts, time.Now()
+		case time.Since(moved) > patience:
+			return fmt.Errorf("nothing moves any more: %+v", counts)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(often):
+		}
+	}
+}
+
+func (s *server) disable(ctx context.Context, job batch.JobID) error {
+	_, err := s.Call(ctx, http.MethodPost, "/jobs/"+string(job)+"/disable", nil, map[string]any{"disableTasks": "requeue"}, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = response.Body.Close() }()
-	file, err := os.Create(filepath.Join(folder, name+".pprof"))
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, response.Body)
-	return errors.Join(err, file.Close())
+	return client.WaitFor(ctx, func(ctx context.Context) (bool, error) {
+		j, err := s.Job(ctx, job)
+		return j.State == batch.JobDisabled, err
+	})
 }
 
-// usage is processor time used by parts of the service.
-type usage struct{ server, agent, keeper, tasks time.Duration }
-
-// used sums what the server and the processes of its nodes have used. What
-// the keeper's ended children used is the tasks' own, spawning included.
-func (s *server) used() (usage, error) {
-	var u usage
-	own, _, err := processTimes(s.command.Process.Pid)
-	if err != nil {
-		return u, err
-	}
-	u.server = own
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return u, err
-	}
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		line, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
-		if err != nil {
-			continue
-		}
-		words := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
-		if len(words) < 3 || words[1] != "agent" || filepath.Base(words[0]) != "batchyard" {
-			continue
-		}
-		own, children, err := processTimes(pid)
-		if err != nil {
-			continue
-		}
-		if words[2] == "keeper" {
-			u.keeper += own
-			u.tasks += children
-		} else {
-			u.agent += own
-		}
-	}
-	return u, nil
-}
-
-// clockTick is the unit of /proc/PID/stat on Linux.
-const clockTick = 10 * time.Millisecond
-
-// processTimes reads what a process, and its children that it has waited for,
-// have used.
-func processTimes(pid int) (own, children time.Duration, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 15 {
-		return 0, 0, errors.New("stat is too short")
-	}
-	var ticks [4]int
-	for i := range ticks {
-		if ticks[i], err = strconv.Atoi(fields[11+i]); err != nil {
-			return 0, 0, err
-		}
-	}
-	return time.Duration(ticks[0]+ticks[1]) * clockTick, time.Duration(ticks[2]+ticks[3]) * clockTick, nil
-}
-
-func (u usage) minus(v usage) usage {
-	return usage{u.server - v.server, u.agent - v.agent, u.keeper - v.keeper, u.tasks - v.tasks}
+func (s *server) enable(ctx context.Context, job batch.JobID) error {
+	_, err := s.Call(ctx, http.MethodPost, "/jobs/"+string(job)+"/enable", nil, nil, nil)
+	return err
 }
