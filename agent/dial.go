@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -29,7 +30,7 @@ func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 		if slices.Contains(allowed, address) { // by its name
 			dialer = open
 		}
-		conn, err := dialer.DialContext(ctx, network, address)
+		conn, err := dialNear(ctx, dialer, network, address)
 		if err != nil {
 			return nil, err
 		}
@@ -42,6 +43,28 @@ func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 			TLSClientConfig: trust.Clone(),
 		},
 	}
+}
+
+// dialNear dials an address, and asks no resolver for localhost and the names
+// below it: they are this machine (RFC 6761), but Debian's resolver does not
+// know the latter, by which storage names its accounts, and a machine without
+// /etc/hosts knows neither.
+func dialNear(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	name := "." + strings.ToLower(strings.TrimSuffix(host, "."))
+	if !strings.HasSuffix(name, ".localhost") {
+		return dialer.DialContext(ctx, network, address)
+	}
+	conn, err := dialer.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		if other, second := dialer.DialContext(ctx, network, net.JoinHostPort("::1", port)); second == nil {
+			return other, nil
+		}
+	}
+	return conn, err
 }
 
 // lively is a connection on which nothing waits longer than stallTime.

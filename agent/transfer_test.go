@@ -247,7 +247,7 @@ func TestFetchGuard(t *testing.T) {
 	_, port, _ := strings.Cut(host(web), ":")
 	n := newNode(t, allow("127.0.0.1:1"))
 	for i, url := range []string{
-		web.URL, "http://localhost:" + port, "http://[::ffff:127.0.0.1]:" + port, "http://0.0.0.0:" + port, "http://[::1]:" + port,
+		web.URL, "http://localhost:" + port, "http://store.blob.LocalHost.:" + port, "http://[::ffff:127.0.0.1]:" + port, "http://0.0.0.0:" + port, "http://[::1]:" + port,
 		"http://169.254.169.254", "http://168.63.129.16", "http://[fe80::1]", "http://[fd00:ec2::254]",
 	} {
 		t.Run("tasks may not fetch from "+url, func(t *testing.T) {
@@ -273,6 +273,14 @@ func TestFetchGuard(t *testing.T) {
 	if len(reached) > 0 {
 		t.Errorf("%d requests arrived", len(reached))
 	}
+
+	t.Run("names below localhost need no resolver and are allowed by their address", func(t *testing.T) {
+		n := newNode(t, allow("127.0.0.1:"+port))
+		got := n.run("t", fetching(batch.ResourceFile{HTTPURL: "http://store.blob.localhost:" + port + "/f", FilePath: "f"}))
+		if s := summarize(got); s != (summary{}) {
+			t.Errorf("outcome is %+v", got.Failure)
+		}
+	})
 
 	t.Run("a host can be allowed by its name", func(t *testing.T) {
 		n := newNode(t, allow("localhost:"+port))
