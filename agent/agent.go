@@ -100,7 +100,8 @@ type urgency int32
 
 const (
 	whenever urgency = iota + 1 // something began
-	soon                        // something ended
+	later                       // something ended, and there is more to go on with
+	soon                        // something ended, and there is little more to go on with
 	atOnce                      // and nothing else is going on
 )
 
@@ -110,6 +111,8 @@ func (u urgency) delay() time.Duration {
 	case atOnce:
 		return 0
 	case soon:
+		return soonCoalesce
+	case later:
 		return endedCoalesce
 	}
 	return startedCoalesce

@@ -294,12 +294,26 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 		d.occupy(next, -1)
 	}
 	d.startAll()
-	if d.idle() {
-		d.agent.note(atOnce)
-	} else {
-		d.agent.note(soon)
-	}
+	d.agent.note(d.urgency())
 	return next
+}
+
+// urgency is how soon it should be known that an attempt has ended. The caller
+// holds the lock.
+func (d *desk) urgency() urgency {
+	waiting := 0
+	for _, t := range d.attempts {
+		if t.phase == batch.PhaseHeld && !t.begun {
+			waiting++
+		}
+	}
+	switch {
+	case waiting >= len(d.slotFree):
+		return later
+	case d.idle():
+		return atOnce
+	}
+	return soon
 }
 
 // endAll cancels every attempt, for a boot, and returns when none has a

@@ -10,10 +10,12 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// Reports wait this long for company, and twice as long when they only tell
-// that something began.
+// Reports wait this long for company: a moment when a slot may be waiting for
+// what the server makes of them, longer when the node has more to go on with,
+// and longest when they only tell that something began.
 const (
-	endedCoalesce   = 2 * time.Millisecond
+	soonCoalesce    = 2 * time.Millisecond
+	endedCoalesce   = 15 * time.Millisecond
 	startedCoalesce = 2 * endedCoalesce
 )
 
