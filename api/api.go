@@ -1,13 +1,12 @@
 package api
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/gate"
 )
 
 // Options are what the protocol needs of the rest of the program.
@@ -25,9 +24,15 @@ type Options struct {
 	// MaxBody bounds the body of a request in bytes; the service's own limit of
 	// 1 MiB is the default.
 	MaxBody int64
-	// MaxCalls bounds the requests that are worked on at a time; more of them
-	// wait, and are told ServerBusy when that takes too long. Default 512.
-	MaxCalls int
+	// Classes bound the requests that are worked on at a time; more of them
+	// wait, and are told ServerBusy when that takes too long. Those that are
+	// nil have bounds that suit a small machine.
+	Classes Classes
+	// Buffers bounds the memory of bodies and large answers; nil is no bound.
+	Buffers *gate.Budget
+	// Late tells requests that came over a connection for which there was no
+	// room any more; they are told ServerBusy. Nil: none did.
+	Late func(*http.Request) bool
 	// Observe is told of each answer, for metrics: the operation as in
 	// "GET pools/{pool}", the status (499 when the caller went away), and how
 	// long it took.
@@ -35,8 +40,7 @@ type Options struct {
 }
 
 const (
-	defaultMaxBody  = 1 << 20
-	defaultMaxCalls = 512
+	defaultMaxBody = 1 << 20
 	// defaultTimeout bounds the work for one request, and is the largest value
 	// of the timeout parameter that has an effect.
 	defaultTimeout = 30 * time.Second
@@ -49,8 +53,6 @@ type server struct {
 	versions map[string]*version
 	// selectable are the members that $select may name.
 	selectable map[kind]map[string]bool
-	// calls holds a token for each request that is worked on.
-	calls chan struct{}
 }
 
 // New makes the handler of the whole protocol, to be mounted at "/".
@@ -67,15 +69,13 @@ func New(o Options) http.Handler {
 	if o.MaxBody <= 0 {
 		o.MaxBody = defaultMaxBody
 	}
-	if o.MaxCalls <= 0 {
-		o.MaxCalls = defaultMaxCalls
-	}
+	o.Classes.fill()
 	if o.Observe == nil {
 		o.Observe = func(string, int, time.Duration) {}
 	}
 	return &server{
 		Options: o, router: newRouter(routes), versions: compileVersions(),
-		selectable: selectableMembers(), calls: make(chan struct{}, o.MaxCalls),
+		selectable: selectableMembers(),
 	}
 }
 
@@ -119,33 +119,8 @@ func (c *call) serve() error {
 	if err := c.authenticate(); err != nil {
 		return err
 	}
-	release, err := c.enter()
-	if err != nil {
+	if err := c.admit(); err != nil {
 		return err
 	}
-	defer release()
 	return c.route.handle(c)
 }
-
-// enter waits for its turn among the requests that are worked on.
-func (c *call) enter() (release func(), err error) {
-	select {
-	case c.calls <- struct{}{}:
-		return func() { <-c.calls }, nil
-	default:
-	}
-	ctx, cancel := context.WithTimeout(c.context(), busyAfter)
-	defer cancel()
-	select {
-	case c.calls <- struct{}{}:
-		return func() { <-c.calls }, nil
-	case <-ctx.Done():
-		if err := c.context().Err(); errors.Is(err, context.Canceled) {
-			return nil, err
-		}
-		return nil, busy("Too many requests are being worked on.")
-	}
-}
-
-// busyAfter is how long a request waits for its turn.
-const busyAfter = 5 * time.Second

@@ -49,11 +49,17 @@ func localName(host string) bool {
 // metadata is the odata.metadata of an answer.
 func (c *call) metadata(of string) string { return c.url("$metadata#" + of) }
 
-// writeHead begins an answer without a body.
+// writeHead begins an answer. The work is done then, and how long the caller
+// takes to read keeps nobody from the place.
 func (c *call) writeHead(status int) {
+	c.leave()
 	c.status = status
 	c.w.WriteHeader(status)
 }
+
+// quickAnswer is how many bytes of an answer need no time of their own: less
+// than a connection takes without its reader.
+const quickAnswer = 16 << 10
 
 // writeText answers with JSON.
 func (c *call) writeText(status int, text []byte) {
@@ -61,6 +67,9 @@ func (c *call) writeText(status int, text []byte) {
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	c.writeHead(status)
+	if len(text) > quickAnswer {
+		c.allowWrite(int64(len(text)))
+	}
 	_, _ = c.w.Write(text) // a caller that went away is no concern of ours
 }
 

@@ -23,6 +23,8 @@ type route struct {
 	// streams marks operations whose answer may take longer than the time
 	// allowed for the work before it.
 	streams bool
+	// class is where the operation waits for its turn.
+	class class
 }
 
 // router is a tree of path segments. The path is matched as it was sent, still
