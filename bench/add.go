@@ -23,6 +23,7 @@ type load struct {
 	size        int // tasks a call
 	connections int
 	line        string // command line
+	prefix      string // of the tasks' names
 	rate        float64
 	// acknowledged is called with the first number and the count of tasks that
 	// the server has confirmed; it may be nil.
@@ -81,7 +82,7 @@ func (l load) await(ctx context.Context, begun time.Time, first int) bool {
 // send adds some tasks in one call.
 func (l load) send(ctx context.Context, line *line, first, count int) error {
 	if l.size == 1 {
-		body := fmt.Appendf(nil, `{"id":"%s","commandLine":"%s"}`, taskID(first), l.line)
+		body := fmt.Appendf(nil, `{"id":"%s%s","commandLine":"%s"}`, l.prefix, taskID(first), l.line)
 		return line.call(ctx, http.MethodPost, "/jobs/"+string(l.job)+"/tasks", body)
 	}
 	body := make([]byte, 0, count*(len(l.line)+64))
@@ -90,7 +91,7 @@ func (l load) send(ctx context.Context, line *line, first, count int) error {
 		if n > first {
 			body = append(body, ',')
 		}
-		body = fmt.Appendf(body, `{"id":"%s","commandLine":"%s"}`, taskID(n), l.line)
+		body = fmt.Appendf(body, `{"id":"%s%s","commandLine":"%s"}`, l.prefix, taskID(n), l.line)
 	}
 	body = append(body, "]}"...)
 	if err := line.call(ctx, http.MethodPost, "/jobs/"+string(l.job)+"/addtaskcollection", body); err != nil {
