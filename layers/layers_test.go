@@ -26,13 +26,14 @@ func rules() map[string][]string {
 	storing := append([]string{"batch"}, languages...)
 	verbs := append([]string{"store"}, storing...)
 	duties := append([]string{"control"}, verbs...)
-	edges := append([]string{"scheduler", "upkeep", "apps", "fleet"}, duties...)
+	edges := append([]string{"scheduler", "upkeep", "apps", "fleet", "gate"}, duties...)
 
 	return map[string][]string{
 		"batch":     {},
 		"odata":     {"batch"},
 		"autoscale": {"batch"},
 		"auth":      {"batch"},
+		"gate":      {},
 		"store":     storing,
 		"control":   verbs,
 		"scheduler": duties,
@@ -42,6 +43,7 @@ func rules() map[string][]string {
 		"api":       edges,
 		"portal":    edges,
 		"blob":      edges,
+		"admin":     append([]string{"blob"}, edges...),
 		"nodelink":  {"batch", "auth"},
 		"client":    {"batch", "auth"},
 		"agent":     {"batch", "auth", "nodelink", "client"},
@@ -63,7 +65,7 @@ func standardOnly() []string { return []string{"batch", "odata", "autoscale", "a
 func server() []string {
 	return []string{
 		"store", "control", "scheduler", "upkeep", "apps", "fleet",
-		"api", "portal", "blob", "cli", "cmd", "batchtest",
+		"api", "portal", "blob", "admin", "cli", "cmd", "batchtest",
 	}
 }
 
