@@ -137,10 +137,10 @@ func nodeAnswers(n *batch.Node) error {
 // waits. For a read it returns when the caller has taken all of body, or does
 // not want more. ResourceNotFound if nobody waits.
 func (s *Service) AnswerFile(ctx context.Context, node batch.NodeID, token, id string, answer batch.FileAnswer, body io.Reader) error {
-	node = batch.NodeID(batch.Key(node))
-	if err := s.checkToken(ctx, node, token); err != nil {
+	if err := s.CheckToken(ctx, node, token); err != nil {
 		return err
 	}
+	node = batch.NodeID(batch.Key(node))
 	w := s.files.take(node, id)
 	if w == nil {
 		return batch.Errorf(batch.CodeResourceNotFound, "Nobody waits for this answer.")
@@ -160,7 +160,11 @@ func (s *Service) AnswerFile(ctx context.Context, node batch.NodeID, token, id s
 	return err
 }
 
-func (s *Service) checkToken(ctx context.Context, node batch.NodeID, token string) error {
+// CheckToken tells whether a call is the node's own, for those who want to know
+// before they read what it brings. NodeNotFound, AuthenticationFailed: it is
+// not.
+func (s *Service) CheckToken(ctx context.Context, node batch.NodeID, token string) error {
+	node = batch.NodeID(batch.Key(node))
 	return s.db.View(ctx, func(tx *store.Tx) error {
 		n, err := tx.Node(node)
 		if errors.Is(err, store.ErrNotFound) {

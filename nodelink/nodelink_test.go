@@ -29,6 +29,13 @@ type server struct {
 	body    []byte
 }
 
+func (s *server) CheckToken(_ context.Context, _ batch.NodeID, token string) error {
+	if s.token != "" && s.token != token {
+		return batch.Errorf(batch.CodeAuthenticationFailed, "Another token.")
+	}
+	return nil
+}
+
 func (s *server) Sync(_ context.Context, node batch.NodeID, token string, report batch.NodeReport) (batch.NodeOrders, error) {
 	s.node, s.token, s.report = node, token, report
 	return s.orders, s.err
@@ -168,6 +175,31 @@ func TestMalformedCallsAreRefused(t *testing.T) {
 		handler.ServeHTTP(recorder, request)
 		if recorder.Code != c.want {
 			t.Errorf("%s: answered %d, want %d", name, recorder.Code, c.want)
+		}
+	}
+}
+
+// untouched is a body that nobody may read.
+type untouched struct{ t *testing.T }
+
+func (u untouched) Read([]byte) (int, error) {
+	u.t.Error("the body of a stranger is read")
+	return 0, io.EOF
+}
+
+func TestWhatStrangersBringIsNotRead(t *testing.T) {
+	t.Parallel()
+	handler := nodelink.Handler(&server{token: "byt_known"}, slog.New(slog.DiscardHandler))
+	for name, path := range map[string]string{
+		"a report of unknown length": "/nodelink/n/sync",
+		"a file":                     "/nodelink/n/files/1",
+	} {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, untouched{t})
+		request.Header.Set("Authorization", "Bearer byt_guessed")
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if recorder.Code != http.StatusForbidden {
+			t.Errorf("%s: answered %d", name, recorder.Code)
 		}
 	}
 }

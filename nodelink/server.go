@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
@@ -20,10 +21,24 @@ import (
 const (
 	maxReport = 32 << 20
 	maxAnswer = 4 << 20
+	// A report of more than this is read only for a node that is known, and
+	// few of them at a time: anybody may call.
+	smallReport  = 64 << 10
+	largeReports = 4
+)
+
+// How long a report may take to come, and how long nothing of a file. Agents
+// send what they have at once.
+const (
+	reportTime = 30 * time.Second
+	stallTime  = time.Minute
 )
 
 // Server is what the wire leads to.
 type Server interface {
+	// CheckToken tells whether a call is the node's own, before its body is
+	// read.
+	CheckToken(ctx context.Context, node batch.NodeID, token string) error
 	// Sync takes a node's report and gives its orders, after up to about
 	// twenty seconds if there is nothing new.
 	Sync(ctx context.Context, node batch.NodeID, token string, report batch.NodeReport) (batch.NodeOrders, error)
@@ -33,7 +48,7 @@ type Server interface {
 
 // Handler serves the two calls below /nodelink/.
 func Handler(server Server, log *slog.Logger) http.Handler {
-	h := handler{server: server, log: log}
+	h := handler{server: server, log: log, large: make(chan struct{}, largeReports)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /nodelink/{node}/sync", h.wrap(h.sync))
 	mux.HandleFunc("POST /nodelink/{node}/files/{id}", h.wrap(h.file))
@@ -43,6 +58,7 @@ func Handler(server Server, log *slog.Logger) http.Handler {
 type handler struct {
 	server Server
 	log    *slog.Logger
+	large  chan struct{} // has one for each large report that is read
 }
 
 // wrap turns an error into an answer that the client below turns back.
@@ -94,11 +110,12 @@ func statusOf(code batch.Code) int {
 }
 
 func (h handler) sync(w http.ResponseWriter, r *http.Request, token string) error {
-	var report batch.NodeReport
-	if err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReport), &report, lenient()); err != nil {
-		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The report is not valid.", Err: err}
+	node := batch.NodeID(r.PathValue("node"))
+	report, err := h.report(w, r, node, token)
+	if err != nil {
+		return err
 	}
-	orders, err := h.server.Sync(r.Context(), batch.NodeID(r.PathValue("node")), token, report)
+	orders, err := h.server.Sync(r.Context(), node, token, report)
 	if err != nil {
 		return err
 	}
@@ -111,8 +128,50 @@ func (h handler) sync(w http.ResponseWriter, r *http.Request, token string) erro
 	return nil
 }
 
+// report reads the body of a call.
+func (h handler) report(w http.ResponseWriter, r *http.Request, node batch.NodeID, token string) (batch.NodeReport, error) {
+	var report batch.NodeReport
+	if r.ContentLength < 0 || r.ContentLength > smallReport {
+		if err := h.server.CheckToken(r.Context(), node, token); err != nil {
+			return report, err
+		}
+		select {
+		case h.large <- struct{}{}:
+			defer func() { <-h.large }()
+		case <-r.Context().Done():
+			return report, r.Context().Err()
+		}
+	}
+	// The deadline must be gone when the call waits for news: it would end it.
+	conn := http.NewResponseController(w)
+	if conn.SetReadDeadline(time.Now().Add(reportTime)) == nil {
+		defer conn.SetReadDeadline(time.Time{}) //nolint:errcheck // it worked just before
+	}
+	if err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReport), &report, lenient()); err != nil {
+		return report, &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The report is not valid.", Err: err}
+	}
+	return report, nil
+}
+
+// steady reads from a connection on which nothing may stop for long. How long
+// the reader takes between two reads is not the sender's fault.
+type steady struct {
+	body io.Reader
+	conn *http.ResponseController
+}
+
+func (s steady) Read(p []byte) (int, error) {
+	_ = s.conn.SetReadDeadline(time.Now().Add(stallTime)) // what is no connection never stops
+	return s.body.Read(p)
+}
+
 func (h handler) file(w http.ResponseWriter, r *http.Request, token string) error {
-	body := bufio.NewReader(r.Body)
+	if err := h.server.CheckToken(r.Context(), batch.NodeID(r.PathValue("node")), token); err != nil {
+		return err
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetWriteDeadline(time.Time{}) // the last word is short, and comes when all bytes have come
+	body := bufio.NewReader(steady{r.Body, conn})
 	head, err := readLine(body)
 	if err != nil {
 		return &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The answer has no first line.", Err: err}
@@ -125,6 +184,7 @@ func (h handler) file(w http.ResponseWriter, r *http.Request, token string) erro
 	if err != nil {
 		return err
 	}
+	_ = conn.SetWriteDeadline(time.Now().Add(reportTime))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
