@@ -74,6 +74,7 @@ func (b *bench) parts() []part {
 		{[]string{"13"}, b.measureSimulated},
 		{[]string{"16"}, b.measureIdle},
 		{[]string{"8", "9", "10", "11", "14"}, b.measureMillion},
+		{[]string{"3"}, b.measurePeers},
 	}
 }
 
