@@ -78,7 +78,7 @@ what your SDK, az or curl needs to run a first task.`,
 	}
 	root.SetVersionTemplate("batchyard {{.Version}} " + runtime.GOOS + "/" + runtime.GOARCH + "\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newDev(p), newServer(p), newAgent(p), newVersion(p))
+	root.AddCommand(newDev(p), newServer(p), newAgent(p), newAdmin(p), newVersion(p))
 	return root
 }
 

@@ -71,6 +71,9 @@ var (
 	errGone     = errors.New("the node has no row and its agent did not end")
 )
 
+// nodePrefix begins the id of every node that the service makes.
+const nodePrefix = "tvmps_"
+
 // goneGrace is how long an agent without a row may take to learn from the
 // server that it is not wanted, and to end its tasks and itself.
 const goneGrace = time.Minute
@@ -154,7 +157,7 @@ func (l *Local) sweep(ctx context.Context, rows map[batch.NodeID]bool) error {
 	}
 	for _, entry := range entries {
 		id := batch.NodeID(entry.Name())
-		if rows[id] || l.agents[id] != nil || !strings.HasPrefix(entry.Name(), "tvmps_") {
+		if rows[id] || l.agents[id] != nil || !strings.HasPrefix(entry.Name(), nodePrefix) {
 			continue
 		}
 		folder := filepath.Join(l.Dir, entry.Name())

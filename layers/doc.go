@@ -8,6 +8,7 @@
 //	3  control                            0 to 2
 //	4  scheduler  upkeep  apps  fleet     0 to 3; upkeep also fleet
 //	5  api  portal  blob                  0 to 4: edges, never each other
+//	   admin                              0 to 4 and blob
 //	5' nodelink  client                   batch, auth: both ends of a wire
 //	6' agent                              batch, auth, nodelink, client
 //	7  cli  cmd  batchtest  bench  demo   everything; the places that wire

@@ -16,14 +16,19 @@ var ErrNotFound = errors.New("not found")
 // ErrClosed says that the database has been closed.
 var ErrClosed = errors.New("database is closed")
 
-// ErrInUse says that another server holds the SQLite file.
-var ErrInUse = errors.New("data folder is in use by another server")
+// ErrInUse says that another server works on the database, where there may be
+// one only.
+var ErrInUse = errors.New("database is in use by another server")
 
 // Options says which database to open and how.
 type Options struct {
 	// URL is "postgres://…", "sqlite:///absolute/path/file.db" or the plain
 	// path of an SQLite file, which is made if it does not exist.
 	URL string
+
+	// Alone makes sure that no other server works on the database. With SQLite
+	// that is always so.
+	Alone bool
 
 	// Now reads the clock; time.Now if nil.
 	Now func() time.Time
@@ -36,6 +41,7 @@ type Options struct {
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
 	dialect *dialect
+	alone   bool
 	now     func() time.Time
 	log     *slog.Logger
 
@@ -59,7 +65,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{now: o.Now, log: o.Log, changes: newChanges(), closed: make(chan struct{})}
+	db := &DB{alone: o.Alone, now: o.Now, log: o.Log, changes: newChanges(), closed: make(chan struct{})}
 	if err := db.open(ctx, o.URL); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.undo())
 	}

@@ -19,6 +19,15 @@ var migrations embed.FS
 // schema prepares the steps for a database. It fails if the database has steps
 // that this program does not know: it was written by a newer one.
 func schema(ctx context.Context, dialect goose.Dialect, pool *sql.DB, options ...goose.ProviderOption) (p *goose.Provider, current, target int64, err error) {
+	p, current, target, err = versions(ctx, dialect, pool, options...)
+	if err == nil && current > target {
+		err = fmt.Errorf("database has schema %d and this program knows %d: it was written by a newer one", current, target)
+	}
+	return p, current, target, err
+}
+
+// versions tells which step a database is at and which is the last there is.
+func versions(ctx context.Context, dialect goose.Dialect, pool *sql.DB, options ...goose.ProviderOption) (p *goose.Provider, current, target int64, err error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, 0, 0, err
@@ -31,9 +40,6 @@ func schema(ctx context.Context, dialect goose.Dialect, pool *sql.DB, options ..
 	current, target, err = p.GetVersions(ctx)
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("read version of schema: %w", err)
-	}
-	if current > target {
-		return nil, 0, 0, fmt.Errorf("database has schema %d and this program knows %d: it was written by a newer one", current, target)
 	}
 	return p, current, target, nil
 }

@@ -253,10 +253,34 @@ func (p *postgres) listen(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{p.channel()}.Sanitize()); err != nil {
+	err = p.presence(ctx, conn)
+	if err == nil {
+		_, err = conn.Exec(ctx, "LISTEN "+pgx.Identifier{p.channel()}.Sanitize())
+	}
+	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	return conn, nil
+}
+
+// presence takes the lock that tells servers and those who must be alone of each
+// other, for as long as the connection lasts.
+func (p *postgres) presence(ctx context.Context, conn *pgx.Conn) error {
+	lock := "pg_try_advisory_lock_shared"
+	if p.db.alone {
+		lock = "pg_try_advisory_lock"
+	}
+	var taken bool
+	err := conn.QueryRow(ctx, "SELECT "+lock+"(hashtextextended('batchyard server ' || current_schema(), 0))").Scan(&taken)
+	switch {
+	case err != nil:
+		return err
+	case taken:
+		return nil
+	case p.db.alone:
+		return fmt.Errorf("%w: stop all servers first", ErrInUse)
+	}
+	return fmt.Errorf("%w: it is being mended or restored", ErrInUse)
 }
 
 // hear announces what other servers changed, until ctx is done. After a broken
