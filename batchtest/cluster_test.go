@@ -1,0 +1,324 @@
+package batchtest_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/batchtest"
+	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/store"
+)
+
+var (
+	seedFlag      = flag.Uint64("seed", 0, "play this schedule alone, and tell what happens")
+	schedulesFlag = flag.Int("schedules", schedules, "how many random schedules to play")
+)
+
+const pool = batch.PoolID("pool")
+
+// TestRandomSchedules plays short random schedules on small clusters: real
+// agents against a real server.
+func TestRandomSchedules(t *testing.T) {
+	t.Parallel()
+	template := newTemplate(t)
+	if *seedFlag != 0 {
+		newSchedule(*seedFlag).play(t, template, slog.New(slog.NewTextHandler(t.Output(), nil)))
+		return
+	}
+	first := rand.Uint64()
+	t.Logf("schedules %d to %d", first, first+uint64(*schedulesFlag)-1)
+	next := make(chan uint64)
+	var failed sync.Once
+	for range 4 {
+		t.Run("worker", func(t *testing.T) {
+			t.Parallel()
+			for seed := range next {
+				s := newSchedule(seed)
+				if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { s.play(t, template, nil) }) {
+					failed.Do(func() { t.Logf("again: go test ./batchtest -run TestRandomSchedules -seed %d", seed) })
+				}
+			}
+		})
+	}
+	go func() {
+		defer close(next)
+		for i := range uint64(*schedulesFlag) {
+			next <- first + i
+		}
+	}()
+}
+
+// newTemplate is an empty database with an account: to make one takes longer
+// than to play a schedule.
+func newTemplate(t *testing.T) []byte {
+	t.Helper()
+	path := filepath.Join(folder(t), "template.db")
+	db, err := store.Open(context.Background(), store.Options{URL: path})
+	check(t, err)
+	check(t, control.New(control.Options{DB: db}).AddAccount(context.Background(), batch.Account{Name: batchtest.Account, Keys: [2][]byte{{1}, {2}}}))
+	check(t, db.Close())
+	template, err := os.ReadFile(path)
+	check(t, err)
+	return template
+}
+
+// folder is a folder in memory if the machine has such: what syncs cost is not
+// the question here.
+func folder(t *testing.T) string {
+	t.Helper()
+	path, err := os.MkdirTemp("/dev/shm", "batchtest")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(path); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// play is a schedule on the stage.
+type play struct {
+	*batchtest.Cluster
+	t     *testing.T
+	began time.Time
+	added map[batch.JobID][]batch.TaskID
+}
+
+// play plays the schedule in a bubble.
+func (s *schedule) play(t *testing.T, template []byte, log *slog.Logger) {
+	dir := folder(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := &play{t: t, added: map[batch.JobID][]batch.TaskID{"job-0": nil, "job-1": nil}}
+		p.Cluster = batchtest.New(t, batchtest.Options{Folder: dir, Template: template, Seed: s.seed, Lease: s.lease, Log: log})
+		defer func() {
+			if t.Failed() {
+				t.Logf("%v\n%s", s, p.Diary())
+			}
+		}()
+		p.prepare(s)
+		p.began = time.Now()
+		tasks := s.tasks
+		for _, e := range s.events {
+			tasks = p.addTasks(tasks, e.at)
+			p.until(e.at)
+			p.Note("%s", e.what)
+			e.do(p)
+			p.audit()
+			p.refill(s.nodes)
+		}
+		p.addTasks(tasks, time.Hour)
+		p.heal(s)
+		p.finish(s)
+	})
+}
+
+func (p *play) until(at time.Duration) { time.Sleep(time.Until(p.began.Add(at))) }
+
+// prepare makes the pool and jobs and waits for the nodes.
+func (p *play) prepare(s *schedule) {
+	ctx := p.t.Context()
+	_, err := p.Server().AddPool(ctx, batchtest.Account, batch.PoolSpecification{
+		ID: pool, VMSize: "custom_4c_4g", TaskSlotsPerNode: s.slots, TargetDedicatedNodes: s.nodes,
+		VirtualMachineConfiguration: &batch.VirtualMachineConfiguration{
+			NodeAgentSKUID: "batch.node.debian 12", ImageReference: batch.ImageReference{Publisher: "debian", Offer: "debian-12"},
+		},
+	})
+	check(p.t, err)
+	for job := range p.added {
+		_, err = p.Server().AddJob(ctx, batchtest.Account, batch.JobSpecification{ID: job, PoolInfo: batch.PoolInfo{PoolID: pool}})
+		check(p.t, err)
+	}
+	for len(p.Machines()) < s.nodes {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// machine is the n-th of those whose nodes there are.
+func (p *play) machine(n int) *batchtest.Machine {
+	all := p.Machines()
+	here := slices.DeleteFunc(slices.Clone(all), (*batchtest.Machine).Left)
+	if len(here) == 0 {
+		here = all
+	}
+	return here[n%len(here)]
+}
+
+func (p *play) each(do func(*batchtest.Machine)) {
+	for _, m := range p.Machines() {
+		do(m)
+	}
+}
+
+// addTasks adds the tasks whose time comes before a moment, and returns the rest. While
+// the server is down they wait for it.
+func (p *play) addTasks(tasks []task, before time.Duration) []task {
+	for len(tasks) > 0 && tasks[0].at < before {
+		if !p.Up() {
+			return tasks
+		}
+		t := tasks[0]
+		p.until(t.at)
+		_, err := p.Server().AddTask(p.t.Context(), batchtest.Account, t.job, batch.TaskSpecification{
+			ID: t.id, CommandLine: batchtest.Script(t.length, t.exit, t.slots), RequiredSlots: t.slots,
+		})
+		check(p.t, err)
+		p.added[t.job] = append(p.added[t.job], t.id)
+		tasks = tasks[1:]
+	}
+	return tasks
+}
+
+// may passes over what the service refuses, and what cannot be asked because it
+// is down.
+func (p *play) may(do func(ctx context.Context) error) {
+	p.t.Helper()
+	if !p.Up() {
+		return
+	}
+	if err := do(p.t.Context()); err != nil && batch.CodeOf(err) == "" {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *play) reboot(m *batchtest.Machine, option batch.RebootOption) {
+	p.may(func(ctx context.Context) error {
+		return p.Server().RebootNode(ctx, batchtest.Account, pool, m.ID, option)
+	})
+}
+
+func (p *play) disableNode(m *batchtest.Machine, option batch.DisableSchedulingOption) {
+	p.may(func(ctx context.Context) error {
+		return p.Server().DisableScheduling(ctx, batchtest.Account, pool, m.ID, option)
+	})
+}
+
+func (p *play) enableNode(m *batchtest.Machine) {
+	p.may(func(ctx context.Context) error {
+		return p.Server().EnableScheduling(ctx, batchtest.Account, pool, m.ID)
+	})
+}
+
+// replace takes a node out of the pool; refill brings another.
+func (p *play) replace(m *batchtest.Machine, option batch.NodeDeallocationOption) {
+	p.may(func(ctx context.Context) error {
+		removal := batch.NodeRemoval{NodeList: []batch.NodeID{m.ID}, NodeDeallocationOption: option}
+		_, err := p.Server().RemoveNodes(ctx, batchtest.Account, pool, removal, batch.Conditions{})
+		return err
+	})
+}
+
+// refill asks for as many nodes as there are to be, once the pool is steady.
+func (p *play) refill(nodes int) {
+	p.may(func(ctx context.Context) error {
+		is, err := p.Server().Pool(ctx, batchtest.Account, pool)
+		if err != nil || is.TargetDedicatedNodes == nodes || is.AllocationState != batch.AllocationSteady {
+			return err
+		}
+		_, err = p.Server().ResizePool(ctx, batchtest.Account, pool, batch.PoolResize{TargetDedicatedNodes: &nodes}, batch.Conditions{})
+		return err
+	})
+}
+
+func (p *play) disable(job batch.JobID, option batch.DisableTasks) {
+	p.may(func(ctx context.Context) error {
+		_, err := p.Server().DisableJob(ctx, batchtest.Account, job, option, batch.Conditions{})
+		return err
+	})
+}
+
+func (p *play) enable(job batch.JobID) {
+	p.may(func(ctx context.Context) error {
+		_, err := p.Server().EnableJob(ctx, batchtest.Account, job, batch.Conditions{})
+		return err
+	})
+}
+
+// audit compares everything, if the server is there to be asked.
+func (p *play) audit() []batch.Task {
+	p.t.Helper()
+	if !p.Up() {
+		return nil
+	}
+	tasks, err := p.Audit(pool, p.added)
+	check(p.t, err)
+	return tasks
+}
+
+// heal ends all that hinders.
+func (p *play) heal(s *schedule) {
+	p.Note("heal")
+	p.StartServer()
+	p.each(func(m *batchtest.Machine) {
+		m.Link.Cut(false, false)
+		m.Link.Disturb(batchtest.Noise{})
+		m.On()
+	})
+	p.mend(s)
+}
+
+// mend undoes what users did, as far as it can be done already.
+func (p *play) mend(s *schedule) {
+	p.refill(s.nodes)
+	for job := range p.added {
+		p.enable(job)
+	}
+	p.each(p.enableNode)
+}
+
+// finish waits until every task is completed, and nothing is left to do.
+func (p *play) finish(s *schedule) {
+	p.t.Helper()
+	limit := 20*s.lease + time.Duration(len(s.tasks))*2*s.lease
+	for deadline := time.Now().Add(limit); ; time.Sleep(s.lease / 2) {
+		tasks := p.audit()
+		left := 0
+		for i := range tasks {
+			if tasks[i].State != batch.TaskCompleted {
+				left++
+			}
+		}
+		if left == 0 && len(tasks) == len(s.tasks) {
+			break
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%d tasks are not completed %v after all is well", left, limit)
+		}
+		p.mend(s)
+	}
+	if n := p.Witness.Running(); n != 0 {
+		p.t.Errorf("%d slots are in use when all is done", n)
+	}
+	for _, t := range s.tasks {
+		p.compare(t)
+	}
+}
+
+// compare holds the end of a task against its script.
+func (p *play) compare(t task) {
+	p.t.Helper()
+	got, err := p.Server().Task(p.t.Context(), batchtest.Account, t.job, t.id)
+	check(p.t, err)
+	if got.ExecutionInfo.ExitCode == nil || *got.ExecutionInfo.ExitCode != t.exit {
+		p.t.Errorf("%s/%s ended with %+v, its script exits %d", t.job, t.id, got.ExecutionInfo, t.exit)
+	}
+}

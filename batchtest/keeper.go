@@ -1,0 +1,280 @@
+package batchtest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/batch"
+)
+
+// Script is the command line of a process that runs for a time and exits.
+func Script(length time.Duration, exit, slots int) string {
+	return fmt.Sprintf("script %s %d %d", length, exit, slots)
+}
+
+// killTime is how long a process lives after it was killed.
+const killTime = 5 * time.Millisecond
+
+// keeper holds the processes of one machine. It outlives agents, and kills what
+// runs when the lease is over.
+type keeper struct {
+	machine *Machine
+
+	mu    sync.Mutex // guards all below
+	held  map[string]*process
+	until time.Time // end of the lease
+	timer *time.Timer
+}
+
+// process is one run of a script. The keeper's lock guards it.
+type process struct {
+	id      string
+	begun   time.Time // by the machine's date
+	result  *run.Result
+	ended   chan struct{} // closed once result is set
+	exits   *time.Timer
+	killing bool
+	seen    *Run
+}
+
+func newKeeper(m *Machine) *keeper { return &keeper{machine: m, held: map[string]*process{}} }
+
+// session is an agent's connection to the keeper.
+type session struct {
+	*keeper
+	done  chan struct{}
+	close sync.Once
+}
+
+func (k *keeper) open() *session { return &session{keeper: k, done: make(chan struct{})} }
+
+// Capabilities are those of an agent that is not root.
+func (k *keeper) Capabilities() run.Capabilities { return run.Capabilities{Groups: "none"} }
+
+// Lease lets processes run for so long.
+func (k *keeper) Lease(d time.Duration) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.until = time.Now().Add(d)
+	if k.timer == nil {
+		k.timer = time.AfterFunc(d, k.expire)
+	} else {
+		k.timer.Reset(d)
+	}
+	return nil
+}
+
+func (k *keeper) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Now().Before(k.until) {
+		return
+	}
+	for _, p := range k.held {
+		k.kill(p, run.LeaseExpired)
+	}
+}
+
+// Process is an execution of the keeper.
+func (s *session) Process(spec run.Spec) run.Execution { return execution{s, spec} }
+
+// Held are the executions that are known, by name.
+func (k *keeper) Held() []run.Held {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var held []run.Held
+	for _, id := range slices.Sorted(maps.Keys(k.held)) {
+		p := k.held[id]
+		held = append(held, run.Held{ID: id, Started: run.Started{PID: 1, At: p.begun}, Result: p.result})
+	}
+	return held
+}
+
+// Forget drops executions that have ended.
+func (k *keeper) Forget(ids ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, id := range ids {
+		if p := k.held[id]; p != nil && p.result != nil {
+			delete(k.held, id)
+		}
+	}
+}
+
+// Close leaves everything to the next session.
+func (s *session) Close() error {
+	s.close.Do(func() { close(s.done) })
+	return nil
+}
+
+// Shutdown ends all that runs.
+func (s *session) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	var ending []*process
+	for _, p := range s.held {
+		s.kill(p, run.Killed)
+		ending = append(ending, p)
+	}
+	s.mu.Unlock()
+	for _, p := range ending {
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return s.Close()
+}
+
+// lose ends everything at once, as when the keeper or its machine dies. What
+// forget says is whether nobody knows afterwards what there was.
+func (k *keeper) lose(forget bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.held {
+		k.finish(p, run.Result{Reason: run.Lost, ExitCode: -1})
+	}
+	if forget {
+		clear(k.held)
+		k.until = time.Time{}
+	}
+}
+
+// kill ends a process a moment later. The caller holds the lock.
+func (k *keeper) kill(p *process, why run.Reason) {
+	if p.result != nil || p.killing {
+		return
+	}
+	p.killing = true
+	p.exits.Stop()
+	p.exits = time.AfterFunc(killTime, func() { k.exit(p, run.Result{Reason: why, ExitCode: -1, Signal: 9}) })
+}
+
+func (k *keeper) exit(p *process, result run.Result) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.finish(p, result)
+}
+
+// finish notes the end of a process, the first that it comes to. The caller
+// holds the lock.
+func (k *keeper) finish(p *process, result run.Result) {
+	if p.result != nil {
+		return
+	}
+	p.exits.Stop()
+	result.Started, result.Ended = p.begun, k.machine.Clock.Now()
+	p.result = &result
+	k.machine.cluster.Witness.End(p.seen, result.Reason == run.Exited)
+	close(p.ended)
+}
+
+// execution is a process as an agent sees it.
+type execution struct {
+	session *session
+	spec    run.Spec
+}
+
+// Start begins the script of the specification unless it has begun before.
+func (e execution) Start(context.Context) (run.Started, error) {
+	k := e.session.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	select {
+	case <-e.session.done:
+		return run.Started{}, run.ErrClosed
+	default:
+	}
+	if !time.Now().Before(k.until) {
+		return run.Started{}, run.ErrNoLease
+	}
+	p := k.held[e.spec.ID]
+	if p == nil {
+		var err error
+		if p, err = k.begin(e.spec); err != nil {
+			return run.Started{}, err
+		}
+	}
+	return run.Started{PID: 1, At: p.begun}, nil
+}
+
+// begin runs a script. The caller holds the lock.
+func (k *keeper) begin(spec run.Spec) (*process, error) {
+	length, exit, slots, err := parseScript(spec.Args)
+	if err != nil {
+		return nil, &run.StartError{Code: run.CodeProgramNotFound, Message: err.Error()}
+	}
+	task, attempt, err := parseID(spec.ID)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{id: spec.ID, begun: k.machine.Clock.Now(), ended: make(chan struct{})}
+	p.seen = k.machine.cluster.Witness.Begin(Run{TaskKey: task, Attempt: attempt, Node: k.machine.ID, Slots: slots, Exit: exit})
+	p.exits = time.AfterFunc(length, func() { k.exit(p, run.Result{Reason: run.Exited, ExitCode: exit}) })
+	k.held[spec.ID] = p
+	return p, nil
+}
+
+func parseScript(args []string) (length time.Duration, exit, slots int, err error) {
+	if len(args) != 4 || args[0] != "script" {
+		return 0, 0, 0, fmt.Errorf("%q is no script", args)
+	}
+	if length, err = time.ParseDuration(args[1]); err == nil {
+		exit, err = strconv.Atoi(args[2])
+	}
+	if err == nil {
+		slots, err = strconv.Atoi(args[3])
+	}
+	return length, exit, slots, err
+}
+
+// parseID reads the name that an agent gives to an attempt's process.
+func parseID(id string) (TaskKey, int, error) {
+	parts := strings.Split(id, "/")
+	if len(parts) != 3 {
+		return TaskKey{}, 0, fmt.Errorf("process %q is of no task", id)
+	}
+	attempt, err := strconv.Atoi(parts[2])
+	return TaskKey{batch.JobID(parts[0]), batch.TaskID(parts[1])}, attempt, err
+}
+
+func (e execution) find() *process {
+	e.session.mu.Lock()
+	defer e.session.mu.Unlock()
+	return e.session.held[e.spec.ID]
+}
+
+// Wait returns how the process ended.
+func (e execution) Wait(ctx context.Context) (run.Result, error) {
+	p := e.find()
+	if p == nil {
+		return run.Result{}, run.ErrUnknown
+	}
+	select {
+	case <-p.ended:
+		return *p.result, nil
+	case <-e.session.done:
+		return run.Result{}, run.ErrClosed
+	case <-ctx.Done():
+		return run.Result{}, ctx.Err()
+	}
+}
+
+// Kill ends the process.
+func (e execution) Kill(context.Context, time.Duration) error {
+	p := e.find()
+	if p == nil {
+		return run.ErrUnknown
+	}
+	e.session.mu.Lock()
+	defer e.session.mu.Unlock()
+	e.session.kill(p, run.Killed)
+	return nil
+}

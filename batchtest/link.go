@@ -1,0 +1,198 @@
+package batchtest
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// Errors of the network.
+var (
+	errUnreachable = errors.New("server not reachable")
+	errDown        = errors.New("connection refused")
+)
+
+// Times of the network.
+const (
+	// dialTime is how long a machine tries to reach a server that it cannot.
+	dialTime = 10 * time.Second
+	// answerTime is how long a repeated request waits for an answer that nobody
+	// reads.
+	answerTime = time.Minute
+)
+
+// Noise is what befalls calls, each by a chance between 0 and 1.
+type Noise struct {
+	// LoseRequest and LoseAnswer: it never arrives.
+	LoseRequest, LoseAnswer float64
+	// Repeat: the request arrives once more, up to Late later.
+	Repeat float64
+	// Delay: request and answer each take up to Late. Calls of one agent
+	// overlap, so they overtake each other.
+	Delay float64
+	Late  time.Duration
+}
+
+// Link is the network between one machine and the server.
+type Link struct {
+	machine *Machine
+
+	mu       sync.Mutex // guards all below
+	noUp     bool       // requests do not arrive
+	noDown   bool       // answers do not arrive
+	noise    Noise
+	requests uint64
+}
+
+// Cut breaks a direction, or both, or mends them.
+func (l *Link) Cut(up, down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.noUp, l.noDown = up, down
+}
+
+// Disturb makes noise from now on.
+func (l *Link) Disturb(n Noise) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.noise = n
+}
+
+func (l *Link) cut() (up, down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noUp, l.noDown
+}
+
+// fate is what befalls one call.
+type fate struct {
+	loseRequest, loseAnswer   bool
+	requestDelay, answerDelay time.Duration
+	repeat                    bool
+	repeatAfter               time.Duration
+}
+
+// fate follows from the seed, the machine's number and the call's.
+func (l *Link) fate() fate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests++
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, l.machine.Name)
+	r := rand.New(rand.NewPCG(l.machine.cluster.options.Seed, h.Sum64()+l.requests)) //nolint:gosec // a schedule is no secret
+	late := func(chance float64) time.Duration {
+		after := time.Duration(r.Float64() * float64(l.noise.Late))
+		if r.Float64() >= chance {
+			return 0
+		}
+		return after
+	}
+	return fate{
+		loseRequest: r.Float64() < l.noise.LoseRequest, loseAnswer: r.Float64() < l.noise.LoseAnswer,
+		requestDelay: late(l.noise.Delay), answerDelay: late(l.noise.Delay),
+		repeat: r.Float64() < l.noise.Repeat, repeatAfter: late(1),
+	}
+}
+
+// caller is one agent's use of the link. One that is dead hears nothing any
+// more, although what it has sent may still arrive.
+type caller struct {
+	link *Link
+	dead context.Context // the lifetime of the agent's process
+}
+
+type reply struct {
+	orders batch.NodeOrders
+	err    error
+}
+
+// Sync is the agent's call.
+func (c caller) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeOrders, error) {
+	if c.dead.Err() != nil {
+		return batch.NodeOrders{}, errUnreachable
+	}
+	l, f := c.link, c.link.fate()
+	replies := make(chan reply, 1)
+	cluster := l.machine.cluster
+	cluster.work.Go(func() { l.carry(ctx, report, f, replies) })
+	if f.repeat {
+		cluster.work.Go(func() {
+			limited, cancel := context.WithTimeout(cluster.living, answerTime)
+			defer cancel()
+			if pause(limited, f.repeatAfter) && !l.lost() {
+				_, _ = cluster.sync(limited, l.machine, report)
+			}
+		})
+	}
+	select {
+	case got := <-replies:
+		return got.orders, got.err
+	case <-ctx.Done():
+		return batch.NodeOrders{}, ctx.Err()
+	case <-c.dead.Done():
+		return batch.NodeOrders{}, errUnreachable
+	}
+}
+
+// lost tells that requests do not arrive at present.
+func (l *Link) lost() bool {
+	up, _ := l.cut()
+	return up
+}
+
+// carry takes a request to the server and the answer back. The agent may have
+// hung up long before.
+func (l *Link) carry(ctx context.Context, report batch.NodeReport, f fate, replies chan<- reply) {
+	cluster := l.machine.cluster
+	if !pause(cluster.living, f.requestDelay) {
+		return
+	}
+	if f.loseRequest || l.lost() {
+		if pause(cluster.living, dialTime) {
+			replies <- reply{err: errUnreachable}
+		}
+		return
+	}
+	// The server notices that the agent hangs up if that arrives.
+	calling, cancel := context.WithCancel(cluster.living)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		if !l.lost() {
+			cancel()
+		}
+	})()
+	orders, err := cluster.sync(calling, l.machine, report)
+	if !pause(cluster.living, f.answerDelay) {
+		return
+	}
+	if _, down := l.cut(); f.loseAnswer || down {
+		return
+	}
+	replies <- reply{orders, err}
+}
+
+// AnswerFile is not used: nobody asks for files.
+func (c caller) AnswerFile(context.Context, string, batch.FileAnswer, io.Reader) error {
+	return errUnreachable
+}
+
+// pause waits and tells whether the context still lasts.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
