@@ -123,10 +123,10 @@ func readBlockList(r io.Reader) ([]listed, error) {
 	}
 	var list []listed
 	d := xml.NewDecoder(r)
-	depth := 0
+	depth, found := 0, false
 	for {
 		token, err := d.Token()
-		if errors.Is(err, io.EOF) && depth == 0 {
+		if errors.Is(err, io.EOF) && found && depth == 0 {
 			return list, nil
 		}
 		if err != nil {
@@ -136,10 +136,11 @@ func readBlockList(r io.Reader) ([]listed, error) {
 		case xml.StartElement:
 			name := t.Name.Local
 			if depth == 0 {
-				if name != "BlockList" {
-					return nil, bad("it must be a BlockList")
+				if name != "BlockList" || found {
+					return nil, bad("it must be one BlockList")
 				}
 				depth++
+				found = true
 				continue
 			}
 			if name != "Committed" && name != "Uncommitted" && name != "Latest" {
@@ -155,6 +156,10 @@ func readBlockList(r io.Reader) ([]listed, error) {
 			list = append(list, listed{from: name, block: id})
 		case xml.EndElement:
 			depth--
+		case xml.CharData:
+			if len(bytes.TrimSpace(t)) > 0 {
+				return nil, bad("it has text outside of its elements")
+			}
 		}
 	}
 }

@@ -67,6 +67,7 @@ func (x *xmlWriter) text(s string) { x.buf.WriteString(escapeXML(s)) }
 // escapeXML writes text for a document with named entities alone, since parsers
 // of clients know few others. What cannot stand in a document becomes U+FFFD.
 func escapeXML(s string) string {
+	s = strings.ToValidUTF8(s, string(utf8.RuneError)) // a client may have sent anything
 	if strings.ContainsFunc(s, notInXML) {
 		s = strings.Map(func(r rune) rune {
 			if notInXML(r) {
