@@ -18,10 +18,10 @@ from hyperqueue.cluster import WorkerConfig
 def main() -> None:
     tasks = int(sys.argv[1])
     here = Path.cwd()
-    with LocalCluster(server_dir=here / "server") as cluster:
+    with LocalCluster(server_dir=str(here / "server")) as cluster:
         cluster.start_worker(WorkerConfig(cores=2))
         client = cluster.client()
-        job = Job(default_workdir=here / "work")
+        job = Job(default_workdir=str(here / "work"))
         for _ in range(tasks):
             job.program(["/bin/true"])
         begun = time.monotonic()
