@@ -245,6 +245,11 @@ func (s *Server) receiveBlockList(c *call) ([]listed, *checksums, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	release, err := s.hold(c.r.ContentLength)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
 	defer c.allowRead(c.r.ContentLength)()
 	body := &bodyReader{body: io.LimitReader(c.r.Body, c.r.ContentLength)}
 	document, err := io.ReadAll(io.TeeReader(body, sums))

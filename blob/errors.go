@@ -224,7 +224,7 @@ func (c *call) writeFault(f *fault) {
 }
 
 // keptHeaders are those of a half-made answer that an error has too.
-var keptHeaders = []string{"X-Ms-Request-Id", "X-Ms-Client-Request-Id", "X-Ms-Version", "Server", "Allow"}
+var keptHeaders = []string{"X-Ms-Request-Id", "X-Ms-Client-Request-Id", "X-Ms-Version", "Server", "Allow", "Connection"}
 
 func errorBody(f *fault, id string, now time.Time) []byte {
 	var b strings.Builder

@@ -46,6 +46,9 @@ type Options struct {
 
 	// Metrics gets the counters, named batchyard_blob_*; nil for nowhere.
 	Metrics prometheus.Registerer
+
+	// Limits bound what is worked on at a time.
+	Limits Limits
 }
 
 // Server is the storage endpoint, an http.Handler for all of its paths. Run
@@ -59,6 +62,7 @@ type Server struct {
 	readers  *readers
 	crcTable *crc64.Table
 	routes   []operation
+	limits   Limits
 }
 
 // New makes a Server. It fails if its counters are registered already.
@@ -69,6 +73,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Limits.fill()
 	m, err := newMetrics(o.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -82,6 +87,7 @@ func New(o Options) (*Server, error) {
 		readers:  newReaders(),
 		crcTable: newCRCTable(),
 		routes:   routes(),
+		limits:   o.Limits,
 	}, nil
 }
 
@@ -111,11 +117,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	operation, err := s.route(c)
 	name = operation.name
 	if err == nil {
-		err = operation.serve(s, c)
+		err = s.serve(c, operation)
 	}
 	if err != nil {
 		s.fail(c, name, err)
 	}
+}
+
+// serve does what is asked when it is its turn.
+func (s *Server) serve(c *call, op operation) error {
+	leave, err := s.admit(c, op)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return op.serve(s, c)
 }
 
 // recovered deals with what recover gave and says whether the answer cannot be
@@ -192,7 +208,10 @@ func (s *Server) route(c *call) (operation, error) {
 // the client cannot take it for whole.
 func (s *Server) fail(c *call, operation string, err error) {
 	f := asFault(err)
-	if f.code == internalError || f.code == serverBusy {
+	if f.code == serverBusy && c.r.ContentLength != 0 {
+		c.w.Header().Set("Connection", "close") // the body is not read
+	}
+	if f.code == internalError || isFull(err) {
 		gone := c.r.Context().Err() != nil || errors.As(err, new(*net.OpError))
 		if !gone {
 			s.log.Error("storage request failed", "request", c.id, "operation", operation,

@@ -34,6 +34,7 @@ type Config struct {
 	Nodes    NodesConfig     `koanf:"nodes"`
 	Fetch    FetchConfig     `koanf:"fetch"`
 	Log      LogConfig       `koanf:"log"`
+	Limits   LimitsConfig    `koanf:"limits"`
 }
 
 // ListenConfig has addresses as host:port.
@@ -98,7 +99,7 @@ const envPrefix = "BATCHYARD_"
 
 // envParts are the parts of the configuration that variables may set; accounts
 // need a list and so a file.
-var envParts = []string{"data", "database", "listen", "tls", "url", "nodes", "fetch", "log"}
+var envParts = []string{"data", "database", "listen", "tls", "url", "nodes", "fetch", "log", "limits"}
 
 // loadConfig reads the file, if any, and the environment over the defaults.
 func loadConfig(path string, environ []string) (Config, error) {
@@ -151,7 +152,7 @@ func (c Config) validate() error {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return errors.New("configuration: tls.certificate and tls.key go together")
 	}
-	return errors.Join(uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage))
+	return errors.Join(c.Limits.validate(), uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage))
 }
 
 // uniqueNames refuses a second account of one name, whose keys would replace
@@ -192,7 +193,7 @@ func (c LogConfig) logger(w io.Writer) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		return nil, usageError{fmt.Errorf("log level %q is none of debug, info, warn, error", c.Level)}
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: bounded}
 	switch c.Format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil

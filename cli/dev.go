@@ -102,11 +102,13 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 		config.Data = folder
 		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	}
-	log, err := config.Log.logger(p.Stderr)
+	journal, end := startJournal(p.Stderr)
+	defer end()
+	log, err := config.Log.logger(journal)
 	if err != nil {
 		return err
 	}
-	s := &stack{config: config, log: log, httpToo: true, ephemeral: o.ephemeral}
+	s := &stack{config: config, log: log, journal: journal, httpToo: true, ephemeral: o.ephemeral}
 	if err := s.open(ctx); err != nil {
 		return err
 	}

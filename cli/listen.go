@@ -10,11 +10,8 @@ import (
 	"time"
 )
 
-// Bounds of a port that speaks both protocols.
 const (
-	// undecided is how many connections may wait at one time to send their
-	// first byte, and firstByte how long each may.
-	undecided = 4096
+	// firstByte is how long a connection may wait to send one.
 	firstByte = 10 * time.Second
 	// tlsRecord is the first byte of a TLS connection; no method of HTTP
 	// begins with it.
@@ -22,12 +19,11 @@ const (
 )
 
 // bothListener accepts connections of HTTP and of HTTPS on one port, told
-// apart by their first byte.
+// apart by their first byte. The listener below it bounds their number.
 type bothListener struct {
 	net.Listener
 	tls    *tls.Config
 	ready  chan net.Conn
-	places chan struct{}
 	closed chan struct{}
 	once   sync.Once
 }
@@ -35,7 +31,7 @@ type bothListener struct {
 func listenBoth(listener net.Listener, config *tls.Config) *bothListener {
 	l := &bothListener{
 		Listener: listener, tls: config,
-		ready: make(chan net.Conn), places: make(chan struct{}, undecided), closed: make(chan struct{}),
+		ready: make(chan net.Conn), closed: make(chan struct{}),
 	}
 	go l.accept()
 	return l
@@ -44,20 +40,15 @@ func listenBoth(listener net.Listener, config *tls.Config) *bothListener {
 // accept runs until the listener is closed.
 func (l *bothListener) accept() {
 	for {
-		l.places <- struct{}{}
 		conn, err := l.Listener.Accept()
 		if err != nil {
-			<-l.places
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 			time.Sleep(10 * time.Millisecond) // out of descriptors: let some be closed
 			continue
 		}
-		go func() {
-			defer func() { <-l.places }()
-			l.decide(conn)
-		}()
+		go l.decide(conn) // ends with the connection, and of those there are so many
 	}
 }
 

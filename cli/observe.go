@@ -45,6 +45,9 @@ type remarks struct {
 // Sync passes a call on; an agent tells about its machine in its first ones.
 func (r *remarks) Sync(ctx context.Context, node batch.NodeID, token string, report batch.NodeReport) (batch.NodeOrders, error) {
 	orders, err := r.Server.Sync(ctx, node, token, report)
+	if err == nil {
+		keepForNode(ctx)
+	}
 	if err == nil && report.Agent != nil {
 		for _, what := range report.Agent.Unenforced {
 			if r.isNew(what) {

@@ -47,11 +47,13 @@ func runServer(ctx context.Context, p Process, path string) error {
 	if len(config.Accounts) == 0 {
 		return errors.New("configuration: there are no accounts, so nobody could call; add an [[accounts]] section")
 	}
-	log, err := config.Log.logger(p.Stderr)
+	journal, end := startJournal(p.Stderr)
+	defer end()
+	log, err := config.Log.logger(journal)
 	if err != nil {
 		return err
 	}
-	s := &stack{config: config, log: log}
+	s := &stack{config: config, log: log, journal: journal}
 	if err := s.open(ctx); err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ import (
 type stack struct {
 	config Config
 	log    *slog.Logger
+	// journal is what log ends up in.
+	journal *journal
 	// httpToo lets the API port speak HTTP beside HTTPS, with metrics on it.
 	httpToo bool
 	// ephemeral ends the nodes with the server.
@@ -44,6 +46,9 @@ type stack struct {
 	blob     *blob.Server
 	bytes    *blob.Disk
 	registry *prometheus.Registry
+
+	gates                                 gates
+	apiCallers, blobCallers, debugCallers *connections
 
 	api, storage, debug net.Listener
 	certificate         tls.Certificate
@@ -67,6 +72,14 @@ func (s *stack) open(ctx context.Context) (err error) {
 	}
 	s.registry = prometheus.NewRegistry()
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.registry.MustRegister(s.journal)
+	limits := s.config.Limits.on(thisMachine())
+	limits.limitMemory()
+	s.gates = limits.gates(s.registry)
+	s.apiCallers = newConnections("api", limits.Connections, s.log)
+	s.blobCallers = newConnections("blob", limits.Connections, s.log)
+	s.debugCallers = newConnections("debug", debugConnections, s.log)
+	s.registry.MustRegister(s.apiCallers, s.blobCallers, s.debugCallers)
 	if err := s.openStore(ctx); err != nil {
 		return err
 	}
@@ -93,7 +106,7 @@ func (s *stack) openStore(ctx context.Context) error {
 	if s.bytes, err = blob.OpenDisk(filepath.Join(s.config.Data, "blobs")); err != nil {
 		return fmt.Errorf("open blobs: %w", err)
 	}
-	if s.blob, err = blob.New(blob.Options{DB: s.db, Bytes: s.bytes, Log: s.log, Metrics: s.registry}); err != nil {
+	if s.blob, err = blob.New(blob.Options{DB: s.db, Bytes: s.bytes, Log: s.log, Metrics: s.registry, Limits: s.gates.blob}); err != nil {
 		return fmt.Errorf("open storage: %w", err)
 	}
 	return nil
@@ -105,9 +118,14 @@ func (s *stack) openPorts(ctx context.Context) error {
 	}
 	for _, port := range []struct {
 		listener *net.Listener
+		callers  *connections
 		name     string
 		address  string
-	}{{&s.api, "listen.api", s.config.Listen.API}, {&s.storage, "listen.blob", s.config.Listen.Blob}, {&s.debug, "listen.debug", s.config.Listen.Debug}} {
+	}{
+		{&s.api, s.apiCallers, "listen.api", s.config.Listen.API},
+		{&s.storage, s.blobCallers, "listen.blob", s.config.Listen.Blob},
+		{&s.debug, s.debugCallers, "listen.debug", s.config.Listen.Debug},
+	} {
 		if port.address == "" {
 			continue
 		}
@@ -118,7 +136,7 @@ func (s *stack) openPorts(ctx context.Context) error {
 			}
 			return fmt.Errorf("listen on %s (%s): %w", port.address, port.name, err)
 		}
-		*port.listener = listener
+		*port.listener = port.callers.limit(listener)
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12}
 	if s.httpToo {
@@ -173,7 +191,13 @@ func (s *stack) run(ctx context.Context) error {
 	defer stop()
 	loops, working := errgroup.WithContext(working)
 	loops.Go(func() error { return duties.Run(working) })
-	loops.Go(func() error { return loop.Run(working) })
+	loops.Go(func() error {
+		// A node goes on for its lease, and the server counts a quarter more.
+		if err := s.db.AwaitTasks(working, s.config.Nodes.Lease+s.config.Nodes.Lease/4); err != nil {
+			return err
+		}
+		return loop.Run(working)
+	})
 	loops.Go(func() error { return local.Run(working) })
 	loops.Go(func() error { return s.blob.Run(working) })
 
@@ -215,32 +239,59 @@ type boundServer struct {
 	listener net.Listener
 }
 
-// Bounds of every connection. Reading a body and writing an answer are bounded
-// by those who know how long they may take.
+// Bounds of every connection. What handlers know to take longer, they bound
+// themselves: bodies and answers of the storage, files of nodes.
 const (
 	headerTimeout = 10 * time.Second
+	bodyTimeout   = time.Minute
+	answerTimeout = 2 * time.Minute
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10
 	drainTimeout  = 10 * time.Second
+	// debugConnections is how many the operator may have.
+	debugConnections = 64
 )
 
 func (s *stack) servers(polls context.Context) []boundServer {
-	make := func(listener net.Listener, handler http.Handler) boundServer {
+	// Only HTTP/1.1, which every client of the protocol speaks: there one
+	// connection has one request, so that what bounds one bounds the other.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	make := func(listener net.Listener, callers *connections, handler http.Handler) boundServer {
 		return boundServer{&http.Server{
-			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			Handler: hasty(handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			WriteTimeout: answerTimeout, Protocols: &protocols, ConnState: callers.observe, ConnContext: remember,
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}, listener}
 	}
-	servers := []boundServer{make(s.api, s.apiHandler(polls)), make(s.storage, s.blob)}
+	servers := []boundServer{
+		make(s.api, s.apiCallers, s.apiHandler(polls)),
+		make(s.storage, s.blobCallers, s.blob),
+	}
 	if s.debug != nil {
-		servers = append(servers, make(s.debug, s.debugHandler()))
+		servers = append(servers, make(s.debug, s.debugCallers, s.debugHandler()))
 	}
 	return servers
 }
 
+// hasty gives bodies a time in which to come, also those that their handler
+// does not want and the server reads to have done with them. Handlers that
+// read a body put a time of their own in its place.
+func hasty(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
 // apiHandler is everything on the API port.
 func (s *stack) apiHandler(polls context.Context) http.Handler {
-	protocol := api.New(api.Options{Control: s.control, Log: s.log, Observe: observeAPI(s.registry, s.log)})
+	protocol := api.New(api.Options{
+		Control: s.control, Log: s.log, Observe: observeAPI(s.registry, s.log),
+		Classes: s.gates.api, Buffers: s.gates.buffers, Late: cameLate,
+	})
 	nodes := endable(polls, nodelink.Handler(&remarks{Server: s.control, log: s.log}, s.log))
 	health := s.healthHandler()
 	// A mux would clean paths, which are signed as they are.
