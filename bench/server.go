@@ -176,20 +176,6 @@ func (s *server) pool(ctx context.Context, id batch.PoolID, count, slots int) er
 	})
 }
 
-// removePool deletes a pool and waits until it is gone.
-func (s *server) removePool(ctx context.Context, id batch.PoolID) error {
-	if err := s.DeletePool(ctx, id); err != nil {
-		return err
-	}
-	return client.WaitFor(ctx, func(ctx context.Context) (bool, error) {
-		_, err := s.Pool(ctx, id)
-		if batch.CodeOf(err) == batch.CodePoolNotFound {
-			return true, nil
-		}
-		return false, err
-	})
-}
-
 // removeJob deletes a job and waits until it is gone, so that the next round
 // does not compete with it.
 func (s *server) removeJob(ctx context.Context, id batch.JobID) error {
