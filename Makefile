@@ -37,6 +37,11 @@ demo: build ## Start everything on this machine and run a real job on it
 bench: build ## Measure docs/performance.md; ROWS=1,4 and ROUNDS=5 narrow it down
 	./bench/run.sh -rows '$(ROWS)' -rounds '$(or $(ROUNDS),3)' $(if $(ROWS),,-document docs/performance.md)
 
+.PHONY: soak
+soak: build ## Kill servers, agents and databases 500 times; KILLS=20 SEED=7 change it
+	tools/apt-install postgresql
+	cd e2e && KILLS='$(or $(KILLS),500)' SEED='$(SEED)' go test -count 1 -v -run '^TestKills$$' -timeout 90m ./faults
+
 .PHONY: check
 check: lint test ## What CI runs: lint, then test
 

@@ -34,6 +34,8 @@ type server struct {
 	folder  string // holds configuration, log and data
 	data    string
 	program string
+	storage string // address of the storage endpoint
+	key     auth.Key
 	pools   []batch.PoolID
 
 	transport *http.Transport
@@ -47,7 +49,10 @@ type options struct {
 	lease    time.Duration
 }
 
-const canary = "canary-of-the-server"
+const (
+	canary         = "canary-of-the-server"
+	storageAccount = "acmestore" // with the key of the Batch account
+)
 
 // newServer starts a server and ends it with the test, which fails if anything of the server's
 // nodes is left.
@@ -63,8 +68,8 @@ func newServer(t *testing.T, o options) *server {
 	key := make([]byte, 64)
 	rand.Read(key)
 	s := &server{folder: openFolder(t), program: program, transport: &http.Transport{MaxIdleConnsPerHost: 16}}
-	s.data = filepath.Join(s.folder, "data")
-	s.Client = &client.Client{Endpoint: "https://" + freePort(t), Account: "acme", Key: parseKey(t, key), HTTP: &http.Client{Transport: s.transport}}
+	s.data, s.storage, s.key = filepath.Join(s.folder, "data"), freePort(t), parseKey(t, key)
+	s.Client = &client.Client{Endpoint: "https://" + freePort(t), Account: "acme", Key: s.key, HTTP: &http.Client{Transport: s.transport}}
 	s.configure(t, o, base64.StdEncoding.EncodeToString(key))
 	t.Cleanup(func() { s.cleanUp(t) })
 	s.start(t)
@@ -117,7 +122,10 @@ func (s *server) configure(t *testing.T, o options, key string) {
 		[[accounts]]
 		name = %q
 		key1 = %q
-		`, s.data, o.database, strings.TrimPrefix(s.Endpoint, "https://"), freePort(t), o.lease, s.Account, key)
+		[[storage]]
+		name = %q
+		key1 = %q
+		`, s.data, o.database, strings.TrimPrefix(s.Endpoint, "https://"), s.storage, o.lease, s.Account, key, storageAccount, key)
 	if err := os.WriteFile(s.configFile(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +136,13 @@ func (s *server) logFile() string    { return filepath.Join(s.folder, "server.lo
 
 // start starts the server and waits until it serves.
 func (s *server) start(t *testing.T) {
+	t.Helper()
+	s.launch(t)
+	await(t, "the server serves", func(ctx context.Context) (bool, error) { return true, s.ready(ctx) })
+}
+
+// launch starts the server.
+func (s *server) launch(t *testing.T) {
 	t.Helper()
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -146,7 +161,6 @@ func (s *server) start(t *testing.T) {
 		_ = command.Wait() // a server that was killed has no other way to end
 		close(ended)
 	}()
-	await(t, "the server serves", func(ctx context.Context) (bool, error) { return true, s.ready(ctx) })
 }
 
 // ready returns nil when the server serves.
