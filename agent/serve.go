@@ -15,7 +15,7 @@ import (
 // and longest when they only tell that something began.
 const (
 	soonCoalesce    = 2 * time.Millisecond
-	endedCoalesce   = 15 * time.Millisecond
+	endedCoalesce   = 25 * time.Millisecond
 	startedCoalesce = 2 * endedCoalesce
 )
 

@@ -45,6 +45,7 @@ func newAgentRun(p Process) *cobra.Command {
 }
 
 func runAgent(ctx context.Context, p Process, path string) error {
+	relax()
 	if path == "" {
 		return usageError{errors.New("--config FILE is missing")}
 	}

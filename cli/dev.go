@@ -78,6 +78,7 @@ goes on for a minute; start dev again within it to take it up.`,
 }
 
 func runDev(ctx context.Context, p Process, o devOptions) (err error) {
+	relax()
 	for _, address := range []string{o.listen, o.blob, o.debug} {
 		if address != "" && !isLoopback(address) {
 			return usageError{fmt.Errorf("dev listens on loopback only, because its keys are public, and %s is not; use 'batchyard server'", address)}

@@ -37,6 +37,7 @@ docs/configuration.md. A minimal one:
 }
 
 func runServer(ctx context.Context, p Process, path string) error {
+	relax()
 	if path == "" {
 		return usageError{errors.New("--config FILE is missing")}
 	}
