@@ -250,7 +250,7 @@ func (c *checker) young(modified time.Time) bool { return modified.After(c.Now()
 // checkTemporary looks for files that were being written when their writer was
 // killed. Nobody reads them, and most are written anew.
 func (c *checker) checkTemporary(context.Context) error {
-	for _, pattern := range []string{databaseName + ".before-*.partial", databaseName + ".restoring*"} {
+	for _, pattern := range []string{databaseName + ".before-*.partial", filepath.Join(nodesName, "*", "state", "node.json.new")} {
 		files, err := filepath.Glob(filepath.Join(c.Data, pattern))
 		if err != nil {
 			return fmt.Errorf("look for temporary files: %w", err)

@@ -70,8 +70,12 @@ func (d *Disk) Open(_ context.Context, file string, offset, length int64) (io.Re
 }
 
 // Delete implements [Bytes]. It does not wait for the disk: a file that comes
-// back after a crash belongs to no blob and is swept.
+// back after a crash belongs to no blob and is swept. Nor does it remove anything
+// while a backup is being made, see Keep.
 func (d *Disk) Delete(_ context.Context, file string) error {
+	if d.kept() {
+		return nil
+	}
 	if err := d.root.Remove(pathOf(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove content file: %w", err)
 	}

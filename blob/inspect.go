@@ -1,16 +1,47 @@
 package blob
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"time"
 )
+
+// keepName is a file, beside the folders of content, that is locked while no
+// content may be removed.
+const keepName = "keep.lock"
+
+// Keep makes every process that works on this folder leave content where it is
+// until release is called, or this process ends. Content is removed only after
+// the rows that name it are gone from the database: so whatever a snapshot of
+// the database names that was taken after Keep is there until release. What is
+// not removed meanwhile is found by a later sweep.
+func (d *Disk) Keep() (release func() error, err error) {
+	f, err := d.root.OpenFile(keepName, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of content: %w", err)
+	}
+	if err := lockKept(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock content: %w", err), f.Close())
+	}
+	return f.Close, nil
+}
+
+// kept tells whether content must not be removed now. If that cannot be told,
+// it must not.
+func (d *Disk) kept() bool {
+	f, err := d.root.Open(keepName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false // there was never a backup
+	}
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	return isKept(f)
+}
 
 // Stat gives the size of a file and when it was written, or an error that is
 // fs.ErrNotExist. What is no regular file counts as not there.
@@ -28,38 +59,4 @@ func (d *Disk) Stat(file string) (size int64, modified time.Time, err error) {
 // PathOf is where a file is.
 func (d *Disk) PathOf(file string) string {
 	return filepath.Join(d.root.Name(), filepath.FromSlash(pathOf(file)))
-}
-
-// Restore makes a file of the name that it had, from what a reader gives. It is
-// durable once SyncAll has returned.
-func (d *Disk) Restore(_ context.Context, file string, r io.Reader) (err error) {
-	if !filepath.IsLocal(file) || path.Base(file) != file {
-		return fmt.Errorf("content file %q has no proper name", file)
-	}
-	if err := d.makeFolder(folderOf(file)); err != nil {
-		return err
-	}
-	f, err := d.root.OpenFile(pathOf(file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("create content file: %w", err)
-	}
-	if _, err = io.Copy(f, r); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write content file: %w", err)
-	}
-	return nil
-}
-
-// SyncAll makes the names of all files durable.
-func (d *Disk) SyncAll() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for folder := range d.folders {
-		if err := d.syncFolder(folder); err != nil {
-			return err
-		}
-	}
-	return d.syncFolder(".")
 }

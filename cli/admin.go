@@ -14,13 +14,13 @@ import (
 func newAdmin(p Process) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "admin",
-		Short: "Check and mend the data of a server",
+		Short: "Back up, restore, check and mend the data of a server",
 		Long: `These commands work on the data of a server, on its machine. They talk to no
 server; some may be used beside one that runs. See docs/operations.md.`,
 		Args: noArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
-	command.AddCommand(newFsck(p))
+	command.AddCommand(newBackup(p), newRestore(p), newFsck(p))
 	return command
 }
 

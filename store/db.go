@@ -36,6 +36,8 @@ type Options struct {
 	// Log gets slow updates, migrations and trouble with checkpoints and
 	// notifications; discarded if nil.
 	Log *slog.Logger
+
+	restoring bool // what is not all there is opened too
 }
 
 // DB is an open database. Its methods may be called from many goroutines.
@@ -69,7 +71,24 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := db.open(ctx, o.URL); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.undo())
 	}
+	if err := db.refuseHalf(ctx, o.restoring); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.Close())
+	}
 	return db, nil
+}
+
+// refuseHalf keeps a server from a database whose restore was killed.
+func (db *DB) refuseHalf(ctx context.Context, restoring bool) error {
+	if restoring || db.Dialect() == SQLite {
+		return nil
+	}
+	return db.View(ctx, func(tx *Tx) error {
+		half, err := halfRestored(tx)
+		if err == nil && half {
+			err = errHalfRestored
+		}
+		return err
+	})
 }
 
 func (db *DB) open(ctx context.Context, url string) error {

@@ -36,8 +36,8 @@ func (tx *Tx) TasksHeld() (epoch int64, held bool, err error) {
 }
 
 // AwaitTasks returns when tasks may be given to nodes: at once, or, if tasks are
-// held, after the given time. A server that is stopped while it waits leaves the
-// wait to the next.
+// held, after the given time. When ctx ends it returns nil and leaves the wait to
+// the next server.
 func (db *DB) AwaitTasks(ctx context.Context, wait time.Duration) error {
 	var epoch int64
 	var held bool
@@ -45,15 +45,18 @@ func (db *DB) AwaitTasks(ctx context.Context, wait time.Duration) error {
 		epoch, held, err = tx.TasksHeld()
 		return err
 	})
-	if err != nil || !held {
+	if err != nil && ctx.Err() == nil {
 		return err
+	}
+	if !held {
+		return nil
 	}
 	db.log.Warn("database was restored or mended: no task starts until nodes of before have ended theirs", "wait", wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil
 	case <-timer.C:
 	}
 	return db.Update(ctx, func(tx *Tx) error {

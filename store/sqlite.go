@@ -28,6 +28,10 @@ var sqlitePragmas = []string{
 	"journal_size_limit(67108864)",
 }
 
+// RestoringName is a folder, beside the file of a database, that is there while
+// both are being restored. Servers refuse such a database.
+const RestoringName = ".restoring"
+
 // openSQLite locks the file, brings its schema up to date and prepares one pool
 // of connections for writing, one for reading and one for checkpoints.
 func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
@@ -37,6 +41,9 @@ func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(path), RestoringName)); err == nil {
+		return nil, errHalfRestored
 	}
 	unlock, err := lockFile(path + ".lock")
 	if err != nil {

@@ -1,0 +1,291 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+// A copy of a database is always an SQLite file, whatever the database: the
+// schema is the same text for both, so that a copy of the one can be put back as
+// the other.
+
+// copiedTables are all tables but those of migrations and of leases, which say
+// who is alive, and so nothing that holds later.
+var copiedTables = []string{
+	"account", "pool", "node", "job", "task", "removal",
+	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
+}
+
+// copyStep is how many rows of a table go in one update.
+const copyStep = 500
+
+// CopyTo writes the whole database, as it was at one moment, to an SQLite file
+// that is not there yet. The server that works on it goes on, and waits for
+// nothing. The file is on disk when CopyTo returns; its name is for the caller
+// to make durable.
+func (r *Reader) CopyTo(ctx context.Context, path string) error {
+	if err := private(path); err != nil {
+		return fmt.Errorf("make copy of database: %w", err)
+	}
+	var err error
+	if r.Dialect() == SQLite {
+		err = r.vacuumInto(ctx, path)
+	} else {
+		err = r.export(ctx, path)
+	}
+	if err == nil {
+		err = syncFile(path)
+	}
+	if err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
+	return nil
+}
+
+// vacuumInto copies by SQLite's own means, from a snapshot. The log of the
+// original cannot start over meanwhile.
+func (r *Reader) vacuumInto(ctx context.Context, path string) error {
+	s, err := r.db.reader(ctx)
+	if err != nil {
+		return err
+	}
+	// The connection is not used again, because it may write now: that SQLite
+	// wants, although it writes to the copy alone.
+	defer func() { r.db.readers <- discard(s) }()
+	if err := s.exec(ctx, "PRAGMA query_only = 0"); err != nil {
+		return err
+	}
+	_, err = s.execute(ctx, "VACUUM INTO $1", []any{path})
+	return err
+}
+
+// export copies row by row, from a snapshot.
+func (r *Reader) export(ctx context.Context, path string) (err error) {
+	target, err := Open(ctx, Options{URL: path, Now: r.db.now})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, target.Close())
+		if err == nil {
+			err = os.Remove(path + ".lock") // nobody else opened it
+		}
+	}()
+	return r.View(ctx, func(tx *Tx) error {
+		for _, table := range copiedTables {
+			if err := copyTable(ctx, tx, target, table); err != nil {
+				return fmt.Errorf("table %s: %w", table, err)
+			}
+		}
+		return nil
+	})
+}
+
+// copyTable copies the rows of a table in steps, each of which is one update.
+func copyTable(ctx context.Context, from *Tx, to *DB, table string) error {
+	rows, err := from.Query("SELECT * FROM " + table)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	booleans := map[string]bool{"dedicated": table == "node", "takes": true, "bound": table == "task"}
+	statement := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES (" + parameters(1, len(columns)) + ")"
+	var batch [][]any
+	flush := func() error {
+		err := to.Update(ctx, func(tx *Tx) error {
+			for _, row := range batch {
+				if _, err := tx.Exec(statement, row...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		batch = batch[:0]
+		return err
+	}
+	for rows.Next() {
+		row, err := scanAny(rows, columns, booleans)
+		if err != nil {
+			return err
+		}
+		if batch = append(batch, row); len(batch) == copyStep {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return flush()
+}
+
+// blobColumns are those whose bytes are no text.
+var blobColumns = map[string]bool{"key1": true, "key2": true, "token_hash": true, "data": true}
+
+// scanAny reads a row as values that either database takes. SQLite knows no
+// booleans, and PostgreSQL gives JSON as bytes.
+func scanAny(rows *sql.Rows, columns []string, booleans map[string]bool) ([]any, error) {
+	values := make([]any, len(columns))
+	dest := make([]any, len(columns))
+	for i := range values {
+		dest[i] = &values[i]
+	}
+	if err := rows.Scan(dest...); err != nil {
+		return nil, err
+	}
+	for i, column := range columns {
+		switch v := values[i].(type) {
+		case []byte:
+			if !blobColumns[column] {
+				values[i] = string(v)
+			}
+		case int64:
+			if booleans[column] {
+				values[i] = v != 0
+			}
+		}
+	}
+	return values, nil
+}
+
+// syncFile makes what was written to a file durable.
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// restoringName is a row, among those that say who may run a loop, that is there
+// while a database is being restored.
+const restoringName = "restoring"
+
+// errHalfRestored keeps servers away from what is not all there.
+var errHalfRestored = errors.New("its restore was not finished: restore it again")
+
+// Import fills an empty database, which must be PostgreSQL and have no server,
+// with a copy that CopyTo made. If it is killed, servers refuse the database
+// until another Import has begun anew and finished.
+func Import(ctx context.Context, copied string, o Options) (err error) {
+	o.Alone, o.restoring = true, true
+	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now}, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	to, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	if err := to.Update(ctx, beginImport); err != nil {
+		return err
+	}
+	err = from.View(ctx, func(tx *Tx) error {
+		for _, table := range copiedTables {
+			if err := copyTable(ctx, tx, to, table); err != nil {
+				return fmt.Errorf("restore table %s: %w", table, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return to.Update(ctx, func(tx *Tx) error {
+		if err := tx.Resume(); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`DELETE FROM lease WHERE name = $1`, restoringName)
+		return err
+	})
+}
+
+// beginImport marks the database, which must be empty or hold what an Import
+// that was killed has left in it.
+func beginImport(tx *Tx) error {
+	half, err := halfRestored(tx)
+	if err != nil {
+		return err
+	}
+	for _, table := range copiedTables {
+		if half {
+			if _, err := tx.Exec("DELETE FROM " + table); err != nil {
+				return err
+			}
+		}
+		var filled bool
+		if err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM " + table + ")").Scan(&filled); err != nil {
+			return err
+		}
+		if filled {
+			return fmt.Errorf("database is not empty: table %s has rows", table)
+		}
+	}
+	_, err = tx.Exec(`
+		INSERT INTO lease (name, holder, epoch, beat)
+		VALUES ($1, '', 1, 0)
+		ON CONFLICT (name) DO NOTHING`, restoringName)
+	return err
+}
+
+func halfRestored(tx *Tx) (half bool, err error) {
+	return half, tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM lease WHERE name = $1)`, restoringName).Scan(&half)
+}
+
+// Resume makes a copy of a database the beginning of a new life of it. All nodes
+// of the copy are gone: those that still run know of times after the copy, and
+// the service must believe nothing of what they say. It knows them by no name any
+// more, so each call of theirs is refused, upon which they end their tasks and
+// themselves; pools get new nodes. What nodes held is queued again, and no task
+// is given to a node before the leases of the old ones are over.
+func (tx *Tx) Resume() error {
+	for _, statement := range []string{
+		`UPDATE task SET ` + queueAgain + ` WHERE bound`,
+		`DELETE FROM removal`,
+		`DELETE FROM node`,
+		`DELETE FROM lease WHERE name <> '` + restoringName + `'`,
+	} {
+		if err := tx.fix(statement); err != nil {
+			return fmt.Errorf("forget nodes: %w", err)
+		}
+	}
+	rows, err := tx.Query(`SELECT account, id FROM pool`)
+	refs, err := all("list pools", rows, err, func(row scanner) (ref PoolRef, err error) {
+		return ref, row.Scan(&ref.Account, &ref.Pool)
+	})
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		p, err := tx.Pool(ref.Account, ref.Pool)
+		if err != nil {
+			return err
+		}
+		p.CurrentDedicatedNodes, p.CurrentLowPriorityNodes = 0, 0
+		p.AllocationState = batch.AllocationSteady // and from there anew, with all the time there is
+		if err := tx.refill(&p); err != nil {
+			return err
+		}
+	}
+	for _, r := range rules() {
+		if r.kind == "job-counts" {
+			if err := tx.fix(r.fix[0]); err != nil {
+				return fmt.Errorf("count tasks: %w", err)
+			}
+		}
+	}
+	return tx.HoldTasks()
+}
