@@ -163,6 +163,11 @@ func (p *play) machine(n int) *batchtest.Machine {
 	return here[n%len(here)]
 }
 
+// here is how many machines there are whose nodes have not left.
+func (p *play) here() int {
+	return len(slices.DeleteFunc(p.Machines(), (*batchtest.Machine).Left))
+}
+
 func (p *play) each(do func(*batchtest.Machine)) {
 	for _, m := range p.Machines() {
 		do(m)
@@ -180,6 +185,7 @@ func (p *play) addTasks(tasks []task, before time.Duration) []task {
 		p.until(t.at)
 		_, err := p.Server().AddTask(p.t.Context(), batchtest.Account, t.job, batch.TaskSpecification{
 			ID: t.id, CommandLine: batchtest.Script(t.length, t.exit, t.slots), RequiredSlots: t.slots,
+			Constraints: &batch.TaskConstraints{MaxTaskRetryCount: &t.retries},
 		})
 		check(p.t, err)
 		p.added[t.job] = append(p.added[t.job], t.id)
@@ -313,12 +319,23 @@ func (p *play) finish(s *schedule) {
 	}
 }
 
-// compare holds the end of a task against its script.
+// compare holds the end of a task against its script: each of its ends was
+// taken once.
 func (p *play) compare(t task) {
 	p.t.Helper()
 	got, err := p.Server().Task(p.t.Context(), batchtest.Account, t.job, t.id)
 	check(p.t, err)
-	if got.ExecutionInfo.ExitCode == nil || *got.ExecutionInfo.ExitCode != t.exit {
-		p.t.Errorf("%s/%s ended with %+v, its script exits %d", t.job, t.id, got.ExecutionInfo, t.exit)
+	info := got.ExecutionInfo
+	if info.ExitCode == nil || *info.ExitCode != t.exit || info.RetryCount != t.retries {
+		p.t.Errorf("%s/%s ended with %+v; its script exits %d, with %d retries", t.job, t.id, info, t.exit, t.retries)
+	}
+	done := 0
+	for _, r := range p.Witness.Runs(batchtest.TaskKey{Job: t.job, Task: t.id}) {
+		if r.Done {
+			done++
+		}
+	}
+	if done <= t.retries {
+		p.t.Errorf("%s/%s came to its end %d times and was retried %d times", t.job, t.id, done, t.retries)
 	}
 }

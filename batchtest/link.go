@@ -33,10 +33,10 @@ type Noise struct {
 	LoseRequest, LoseAnswer float64
 	// Repeat: the request arrives once more, up to Late later.
 	Repeat float64
-	// Delay: request and answer each take up to Late. Calls of one agent
+	// DelayRequest and DelayAnswer: it takes up to Late. Calls of one agent
 	// overlap, so they overtake each other.
-	Delay float64
-	Late  time.Duration
+	DelayRequest, DelayAnswer float64
+	Late                      time.Duration
 }
 
 // Link is the network between one machine and the server.
@@ -95,7 +95,7 @@ func (l *Link) fate() fate {
 	}
 	return fate{
 		loseRequest: r.Float64() < l.noise.LoseRequest, loseAnswer: r.Float64() < l.noise.LoseAnswer,
-		requestDelay: late(l.noise.Delay), answerDelay: late(l.noise.Delay),
+		requestDelay: late(l.noise.DelayRequest), answerDelay: late(l.noise.DelayAnswer),
 		repeat: r.Float64() < l.noise.Repeat, repeatAfter: late(1),
 	}
 }

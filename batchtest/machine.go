@@ -30,6 +30,7 @@ type Machine struct {
 	life *life      // nil while no agent runs
 	off  bool       // no agent is started
 	left bool       // its node is no more
+	lost bool       // it is never on again
 }
 
 // life is one agent's process.
@@ -82,10 +83,10 @@ func (m *Machine) ended(l *life, err error) {
 	}
 }
 
-// On starts the agent, if none runs.
+// On starts the agent, if none runs and the machine was not destroyed.
 func (m *Machine) On() {
 	m.mu.Lock()
-	m.off = false
+	m.off = m.lost
 	m.mu.Unlock()
 	m.start()
 }
@@ -121,9 +122,18 @@ func (m *Machine) PowerOff() {
 	m.keeper.lose(true)
 }
 
-// Left tells that the node has left its pool, as far as its machine knows.
+// Destroy powers the machine off for ever.
+func (m *Machine) Destroy() {
+	m.mu.Lock()
+	m.lost = true
+	m.mu.Unlock()
+	m.PowerOff()
+}
+
+// Left tells that the node has left its pool, as far as its machine knows, or
+// was destroyed.
 func (m *Machine) Left() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.left
+	return m.left || m.lost
 }

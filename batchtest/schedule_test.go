@@ -29,6 +29,8 @@ type task struct {
 	length time.Duration
 	exit   int
 	slots  int
+	// retries are allowed; a task that fails uses all of them.
+	retries int
 }
 
 // event is something that happens at a moment.
@@ -42,6 +44,7 @@ type event struct {
 // begins and, after a while, what ends it.
 var kinds = []func(s *schedule, r *rand.Rand) []event{
 	partition, noise, killAgent, stopAgent, powerOff, killKeeper, killServer, serverClock, nodeClock, reboot, replaceNode, drainNode, disable, replaceAgent,
+	destroy, lateAnswers,
 }
 
 // newSchedule draws a schedule.
@@ -53,6 +56,9 @@ func newSchedule(seed uint64) *schedule {
 	}
 	for i := range 8 + r.IntN(17) {
 		s.tasks = append(s.tasks, s.task(i, r))
+	}
+	if r.IntN(3) == 0 {
+		s.addQuick(r)
 	}
 	slices.SortStableFunc(s.tasks, func(a, b task) int { return int(a.at - b.at) })
 	for range 3 + r.IntN(8) {
@@ -74,9 +80,21 @@ func (s *schedule) task(i int, r *rand.Rand) task {
 		t.at = between(r, 0, 2*s.lease)
 	}
 	if r.IntN(6) == 0 {
-		t.exit = 1 + r.IntN(100)
+		t.exit, t.retries = 1+r.IntN(100), r.IntN(3)
 	}
 	return t
+}
+
+// addQuick adds tasks that are so short that nodes are given more than they
+// have slots for.
+func (s *schedule) addQuick(r *rand.Rand) {
+	at := between(r, 0, 2*s.lease)
+	for i := range 20 + r.IntN(60) {
+		s.tasks = append(s.tasks, task{
+			job: batch.JobID(fmt.Sprintf("job-%d", r.IntN(2))), id: batch.TaskID(fmt.Sprintf("q%02d", i)), at: at,
+			length: between(r, time.Millisecond, 40*time.Millisecond), slots: 1 + r.IntN(s.slots),
+		})
+	}
 }
 
 // between draws a time.
@@ -122,9 +140,35 @@ func partition(s *schedule, r *rand.Rand) []event {
 		func(m *batchtest.Machine) { m.Link.Cut(up, down) }, func(m *batchtest.Machine) { m.Link.Cut(false, false) })
 }
 
+// lateAnswers has a node hear late what the server said, and then nothing: its
+// lease counts from when it asked.
+func lateAnswers(s *schedule, r *rand.Rand) []event {
+	node, from := r.IntN(s.nodes), between(r, 0, 3*s.lease)
+	cut := from + between(r, s.lease/2, 3*s.lease/2)
+	var m *batchtest.Machine
+	return []event{
+		{from, fmt.Sprintf("late answers to node %d", node), func(p *play) {
+			m = p.machine(node)
+			m.Link.Disturb(batchtest.Noise{DelayAnswer: 1, Late: s.lease})
+		}},
+		{cut, "cut that node", func(*play) { m.Link.Cut(true, true) }},
+		{cut + 2*s.lease, "end of that", func(*play) { m.Link.Cut(false, false); m.Link.Disturb(batchtest.Noise{}) }},
+	}
+}
+
+// destroy is the end of a machine, unless it is the last.
+func destroy(s *schedule, r *rand.Rand) []event {
+	return s.once(r, "destroy", func(p *play, m *batchtest.Machine) {
+		if p.here() > 1 {
+			m.Destroy()
+		}
+	})
+}
+
 func noise(s *schedule, r *rand.Rand) []event {
 	n := batchtest.Noise{
-		LoseRequest: r.Float64() * 0.3, LoseAnswer: r.Float64() * 0.3, Repeat: r.Float64(), Delay: r.Float64(),
+		LoseRequest: r.Float64() * 0.3, LoseAnswer: r.Float64() * 0.3, Repeat: r.Float64(),
+		DelayRequest: r.Float64(), DelayAnswer: r.Float64(),
 		Late: between(r, 10*time.Millisecond, 2*s.lease),
 	}
 	if r.IntN(2) == 0 {
