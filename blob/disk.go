@@ -12,8 +12,9 @@ import (
 	"path"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/batchyard/batchyard/disk"
 )
 
 // partSuffix ends the name of a file that is being written.
@@ -31,7 +32,7 @@ type Disk struct {
 
 // OpenDisk opens a folder, which it makes if it is not there.
 func OpenDisk(folder string) (*Disk, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := disk.MakeFolder(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("make content folder: %w", err)
 	}
 	root, err := os.OpenRoot(folder)
@@ -147,7 +148,7 @@ func (d *Disk) syncFolder(folder string) error {
 	if err != nil {
 		return fmt.Errorf("open content folder: %w", err)
 	}
-	if err := errors.Join(syncNames(f), f.Close()); err != nil {
+	if err := errors.Join(disk.SyncNames(f), f.Close()); err != nil {
 		return fmt.Errorf("sync content folder: %w", err)
 	}
 	return nil
@@ -213,8 +214,3 @@ type section struct {
 func (s *section) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, &s.LimitedReader) }
 
 func (s *section) Close() error { return s.file.Close() }
-
-// isFull reports whether an error says that there is no room left.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}

@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncNames makes the names in a folder durable.
-func syncNames(folder *os.File) error { return folder.Sync() }
-
 // lockKept locks the file that keeps content from being removed, until close.
 func lockKept(f *os.File) error { return retried(f, unix.LOCK_SH) }
 

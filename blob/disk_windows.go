@@ -2,10 +2,6 @@ package blob
 
 import "os"
 
-// syncNames does nothing: NTFS keeps names in its journal, and folders cannot
-// be synced there.
-func syncNames(*os.File) error { return nil }
-
 // lockKept cannot be done: a backup beside a running server may miss a blob that
 // is deleted meanwhile, and says so.
 func lockKept(*os.File) error { return nil }

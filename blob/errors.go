@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/auth"
+	"github.com/batchyard/batchyard/disk"
 )
 
 // code is a word of the storage protocol for what went wrong.
@@ -158,7 +159,7 @@ func asFault(err error) *fault {
 	if errors.As(err, &refused) {
 		return authFault(refused)
 	}
-	if isFull(err) {
+	if disk.IsFull(err) {
 		return refuse(serverBusy, "The server has no room left for content. Try again later.")
 	}
 	return refuse(internalError, "The server encountered an internal error. Please retry the request.")

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/batchyard/batchyard/disk"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -211,7 +212,7 @@ func (s *Server) fail(c *call, operation string, err error) {
 	if f.code == serverBusy && c.r.ContentLength != 0 {
 		c.w.Header().Set("Connection", "close") // the body is not read
 	}
-	if f.code == internalError || isFull(err) {
+	if f.code == internalError || disk.IsFull(err) {
 		gone := c.r.Context().Err() != nil || errors.As(err, new(*net.OpError))
 		if !gone {
 			s.log.Error("storage request failed", "request", c.id, "operation", operation,

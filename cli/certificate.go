@@ -13,9 +13,10 @@ import (
 	"io/fs"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/batchyard/batchyard/disk"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 // kept in folder, so that clients have to be told to trust it only once. It
 // returns the path of the authority's certificate.
 func localCertificate(folder string, names []string, now time.Time) (tls.Certificate, string, error) {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := disk.MakeFolder(folder, 0o755); err != nil {
 		return tls.Certificate{}, "", fmt.Errorf("make folder of certificates: %w", err)
 	}
 	path := filepath.Join(folder, "ca.pem")
@@ -63,7 +64,7 @@ func newAuthority(folder string, now time.Time) (tls.Certificate, error) {
 		mode       fs.FileMode
 	}{{"ca.key", "PRIVATE KEY", key, 0o600}, {"ca.pem", "CERTIFICATE", certificate, 0o644}} {
 		text := pem.EncodeToMemory(&pem.Block{Type: file.kind, Bytes: file.bytes})
-		if err := os.WriteFile(filepath.Join(folder, file.name), text, file.mode); err != nil {
+		if err := disk.WriteFile(filepath.Join(folder, file.name), text, file.mode); err != nil {
 			return tls.Certificate{}, err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/disk"
 	"github.com/batchyard/batchyard/fleet"
 	"github.com/batchyard/batchyard/nodelink"
 	"github.com/batchyard/batchyard/scheduler"
@@ -64,7 +65,7 @@ func (s *stack) open(ctx context.Context) (err error) {
 		}
 	}()
 	s.ready = make(chan struct{})
-	if err := os.MkdirAll(s.config.Data, 0o711); err != nil {
+	if err := disk.MakeFolder(s.config.Data, 0o711); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
 	if s.config.Data, err = filepath.Abs(s.config.Data); err != nil {

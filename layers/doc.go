@@ -4,6 +4,7 @@
 //
 //	0  batch                              standard library only, no I/O, no clock
 //	1  odata  autoscale  auth             standard library and batch
+//	1' disk                               standard library only, no package of ours
 //	2  store                              0, 1
 //	3  control                            0 to 2
 //	4  scheduler  upkeep  apps  fleet     0 to 3; upkeep also fleet

@@ -23,7 +23,7 @@ const wires = "*"
 // it may import.
 func rules() map[string][]string {
 	languages := []string{"odata", "autoscale", "auth"}
-	storing := append([]string{"batch"}, languages...)
+	storing := append([]string{"batch", "disk"}, languages...)
 	verbs := append([]string{"store"}, storing...)
 	duties := append([]string{"control"}, verbs...)
 	edges := append([]string{"scheduler", "upkeep", "apps", "fleet", "gate"}, duties...)
@@ -34,6 +34,7 @@ func rules() map[string][]string {
 		"autoscale": {"batch"},
 		"auth":      {"batch"},
 		"gate":      {},
+		"disk":      {},
 		"store":     storing,
 		"control":   verbs,
 		"scheduler": duties,

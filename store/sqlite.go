@@ -13,6 +13,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/batchyard/batchyard/disk"
 )
 
 // Settings of every connection. Memory is bounded by cache_size (negative: KiB)
@@ -39,7 +41,7 @@ func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(path), RestoringName)); err == nil {

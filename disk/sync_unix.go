@@ -1,0 +1,19 @@
+//go:build unix
+
+package disk
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// SyncNames makes the names in an open folder safe. A file system that cannot
+// sync folders, as some that are shared over a network, is taken at its word
+// that there is nothing to do.
+func SyncNames(folder *os.File) error {
+	if err := folder.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
+		return err
+	}
+	return nil
+}
