@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the official clients that the walks use: azure-cli from Debian, two generations of the
+# Installs strace, and the official clients that the walks use: azure-cli from Debian, two generations of the
 # Python client each in an environment of its own, and the JavaScript clients. Everything but the
 # Debian packages goes to .cache/e2e, at the exact versions of the requirement and lock files.
 # Takes a minute the first time and no time when nothing has changed.
@@ -14,7 +14,7 @@ mkdir -p "$cache"
 have() { [ "$(cat "$cache/$1.installed" 2>/dev/null)" = "$(cat "${@:2}" | sha256sum)" ]; }
 done_with() { cat "${@:2}" | sha256sum >"$cache/$1.installed"; }
 
-packages=(azure-cli)
+packages=(azure-cli strace)
 if ! /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3 python3-venv); fi
 if ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 "$here/../tools/apt-install" "${packages[@]}"
