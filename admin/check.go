@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -158,23 +158,44 @@ func openBlobs(data string) (*blob.Disk, error) {
 // checkFile has the database look at its own file. Indexes can be made anew from
 // their tables; the rest needs a backup.
 func (c *checker) checkFile(ctx context.Context) error {
-	broken := Finding{Kind: "database-file", Where: c.url()}
-	indexes := false
-	err := c.reader.CheckFile(ctx, func(what string) error {
-		broken.What, broken.Mend = what, ""
-		if strings.Contains(what, "index") {
-			indexes, broken.Mend = true, "make the indexes anew"
-			broken.Mended = c.Repair
-		}
-		return c.found(broken)
-	})
-	if err != nil || !indexes || !c.Repair {
+	broken, err := c.lookAtFile(ctx)
+	if err != nil || len(broken) == 0 {
 		return err
 	}
-	return c.db.Update(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec("REINDEX")
-		return err
+	var still []string
+	if c.Repair {
+		err := c.db.Update(ctx, func(tx *store.Tx) error {
+			_, err := tx.Exec("REINDEX")
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("make indexes anew: %w", err)
+		}
+		if still, err = c.lookAtFile(ctx); err != nil {
+			return err
+		}
+	}
+	for _, what := range broken {
+		f := Finding{Kind: "database-file", Where: c.url(), What: what, Mend: "make the indexes anew, which helps if nothing else is broken"}
+		switch {
+		case c.Repair && slices.Contains(still, what):
+			f.Mend = "" // restore a backup
+		case c.Repair:
+			f.Mended = true
+		}
+		if err := c.found(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) lookAtFile(ctx context.Context) (broken []string, err error) {
+	err = c.reader.CheckFile(ctx, func(what string) error {
+		broken = append(broken, what)
+		return nil
 	})
+	return broken, err
 }
 
 // checkRows looks for rows that contradict each other.

@@ -1,0 +1,350 @@
+package admin_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/batchyard/batchyard/admin"
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/store"
+	"github.com/batchyard/batchyard/store/storetest"
+)
+
+// backup backs a house up, into a folder of its own.
+func (h *house) backup() string {
+	h.t.Helper()
+	to := filepath.Join(h.t.TempDir(), "backup")
+	_, err := admin.Backup(h.t.Context(), admin.BackupOptions{Place: h.place, To: to, Program: "test"})
+	h.check(err)
+	return to
+}
+
+func (h *house) restore(from, url string) (*house, error) {
+	h.t.Helper()
+	place := placeOf(h.t, url)
+	place.Data = filepath.Join(h.t.TempDir(), "restored")
+	if place.Database == "" {
+		url = filepath.Join(place.Data, "batchyard.db")
+	}
+	_, err := admin.Restore(h.t.Context(), admin.RestoreOptions{Place: place, From: from})
+	return &house{t: h.t, place: place, files: h.files}, err
+}
+
+// TestRestore takes a backup beside an open database and restores it to each kind.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []struct {
+		name string
+		url  func(testing.TB) string
+	}{{"to sqlite", storetest.SQLite}, {"to postgres", storetest.PostgreSQL}} {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Each(t, func(t *testing.T, url string) {
+				target := kind.url(t)
+				h := newHouse(t, url)
+				h.check(os.MkdirAll(filepath.Join(h.place.Data, "tls"), 0o755))
+				h.check(os.WriteFile(filepath.Join(h.place.Data, "tls", "ca.pem"), []byte("certificate"), 0o644))
+				db := h.open() // a server runs
+				from := h.backup()
+				h.check(db.Close())
+				onlyForOwner(t, from)
+
+				restored, err := h.restore(from, target)
+				h.check(err)
+				if found := restored.fsck(deep); len(found) > 0 {
+					t.Errorf("wrong after restore: %+v", found)
+				}
+				restored.wantHeld(true)
+				restored.wantResumed(h.nodes)
+				for _, name := range []string{"whole", "part", "part2", "block"} {
+					got, err := os.ReadFile(restored.path(name))
+					if err != nil || string(got) != name {
+						t.Errorf("file of %s holds %q, %v", name, got, err)
+					}
+				}
+				if info, err := os.Stat(filepath.Join(restored.place.Data, "tls", "ca.pem")); err != nil || info.Mode().Perm() != 0o644 {
+					t.Errorf("certificate of the authority: %v, %v", info, err)
+				}
+				restored.works()
+				if _, err := os.Stat(filepath.Join(restored.place.Data, ".restoring")); err == nil {
+					t.Error("the folder to restore in is left")
+				}
+			})
+		})
+	}
+}
+
+// wantResumed wants no node of before, their tasks queued, and pools on the way
+// to new nodes.
+func (h *house) wantResumed(before []batch.NodeID) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	db := h.open()
+	defer func() { h.check(db.Close()) }()
+	s := control.New(control.Options{DB: db})
+	nodes, err := s.DesiredNodes(ctx)
+	h.check(err)
+	if len(nodes) > 0 {
+		h.t.Errorf("nodes of before the restore are known: %+v", nodes)
+	}
+	for _, id := range before {
+		if _, err := s.Sync(ctx, id, "any", batch.NodeReport{Instance: "i", NoWait: true}); batch.CodeOf(err) != batch.CodeNodeNotFound {
+			h.t.Errorf("an old node calls: got %v, want NodeNotFound", err)
+		}
+	}
+	pool, err := s.Pool(ctx, acct, "pool")
+	h.check(err)
+	if pool.AllocationState != batch.AllocationResizing || pool.TargetDedicatedNodes != 2 || pool.CurrentDedicatedNodes != 0 {
+		h.t.Errorf("pool is %s with %d of %d nodes", pool.AllocationState, pool.CurrentDedicatedNodes, pool.TargetDedicatedNodes)
+	}
+	job, err := s.Job(ctx, acct, "job")
+	h.check(err)
+	want := batch.TaskCounts{Active: 3, Succeeded: 1, Failed: 1, ActiveSlots: 3, SucceededSlots: 1, FailedSlots: 1}
+	if diff := cmp.Diff(want, job.Counts); diff != "" {
+		h.t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	if job.ID != "Job" || job.Bound != 0 {
+		h.t.Errorf("job is %s and counts %d tasks on nodes", job.ID, job.Bound)
+	}
+	for id, requeued := range map[batch.TaskID]int{"runs": 1, "held": 0} {
+		task, err := s.Task(ctx, acct, "job", id)
+		h.check(err)
+		if task.State != batch.TaskActive || task.Bound || task.ExecutionInfo.RequeueCount != requeued {
+			h.t.Errorf("task %s is %s, bound %v, requeued %d times, want %d", id, task.State, task.Bound, task.ExecutionInfo.RequeueCount, requeued)
+		}
+	}
+}
+
+// onlyForOwner wants that nobody but the owner may read any of a backup.
+func onlyForOwner(t *testing.T, folder string) {
+	t.Helper()
+	err := filepath.WalkDir(folder, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s may be read by others: %v", name, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
+	write := func(name, text string) func(*testing.T, string) {
+		return func(t *testing.T, folder string) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sum := strings.Repeat("0", 64)
+	for _, test := range []struct {
+		name string
+		hurt func(t *testing.T, folder string)
+		want string
+	}{
+		{"a backup with a damaged file", write("batchyard.db", "damaged"), "batchyard.db is damaged"},
+		{"a backup that lacks a file", func(t *testing.T, folder string) {
+			t.Helper()
+			if err := os.RemoveAll(filepath.Join(folder, "blobs")); err != nil {
+				t.Fatal(err)
+			}
+		}, "no such file"},
+		{"a backup without manifest", func(t *testing.T, folder string) {
+			t.Helper()
+			if err := os.Remove(filepath.Join(folder, "manifest.json")); err != nil {
+				t.Fatal(err)
+			}
+		}, "manifest.json"},
+		{"a backup of another format", write("manifest.json", `{"format": 2}`), "it has format 2"},
+		{"sums of another backup", write("SHA256SUMS", ""), "not the one that manifest.json speaks of"},
+		{"a name that leads out", write("SHA256SUMS", sum+"  blobs/../../x\n"), "no file of a backup"},
+		{"an absolute name", write("SHA256SUMS", sum+"  /etc/passwd\n"), "no file of a backup"},
+		{"a name in a folder of nodes", write("SHA256SUMS", sum+"  nodes/x/state/node.json\n"), "no file of a backup"},
+		{"a blob in the wrong folder", write("SHA256SUMS", sum+"  blobs/a/b\n"), "no file of a backup"},
+		{"a line that is none", write("SHA256SUMS", "nonsense\n"), "a line that is none"},
+		{"a link in place of a file", func(t *testing.T, folder string) {
+			t.Helper()
+			name := filepath.Join(folder, "batchyard.db")
+			if err := os.Rename(name, name+".moved"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("batchyard.db.moved", name); err != nil {
+				t.Fatal(err)
+			}
+		}, "not a regular file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, filepath.Join(t.TempDir(), "batchyard.db"))
+			from := h.backup()
+			test.hurt(t, from)
+			restored, err := h.restore(from, "/unused/batchyard.db")
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got error %v, want one that says %q", err, test.want)
+			}
+			if _, err := os.Stat(restored.place.Data); err == nil {
+				t.Error("something was written all the same")
+			}
+		})
+	}
+}
+
+func TestRestoreWantsAnEmptyTarget(t *testing.T) {
+	t.Parallel()
+	each(t, func(h *house) {
+		from := h.backup()
+		_, err := admin.Restore(h.t.Context(), admin.RestoreOptions{Place: h.place, From: from})
+		if err == nil || !strings.Contains(err.Error(), "is not empty") {
+			h.t.Errorf("into the data folder: got %v", err)
+		}
+		if h.place.Database == "" {
+			return
+		}
+		into := h.place
+		into.Data = filepath.Join(h.t.TempDir(), "new")
+		_, err = admin.Restore(h.t.Context(), admin.RestoreOptions{Place: into, From: from})
+		if err == nil || !strings.Contains(err.Error(), "database is not empty") {
+			h.t.Errorf("into a database that is not empty: got %v", err)
+		}
+	})
+}
+
+// TestRestoreThatIsCutOff stops a restore at each of its steps. No server starts
+// on what it leaves, and another restore does.
+func TestRestoreThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"verifying", "copying files", "bringing the database up to date"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, filepath.Join(t.TempDir(), "batchyard.db"))
+			from, place := h.backup(), admin.Place{Data: filepath.Join(t.TempDir(), "restored")}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			_, err := admin.Restore(ctx, admin.RestoreOptions{Place: place, From: from, Progress: func(s string) {
+				if s == step {
+					cancel()
+				}
+			}})
+			if err == nil {
+				t.Fatal("a restore that was stopped says that it is done")
+			}
+			if _, err := os.Stat(filepath.Join(place.Data, "batchyard.db")); err == nil {
+				t.Error("there is a database already")
+			}
+			if step != "verifying" {
+				_, err := store.Open(t.Context(), store.Options{URL: filepath.Join(place.Data, "batchyard.db")})
+				if err == nil || !strings.Contains(err.Error(), "restore was not finished") {
+					t.Errorf("a server starts on half a restore: %v", err)
+				}
+			}
+			_, err = admin.Restore(t.Context(), admin.RestoreOptions{Place: place, From: from})
+			h.check(err)
+			restored := &house{t: t, place: place, files: h.files}
+			if found := restored.fsck(deep); len(found) > 0 {
+				t.Errorf("wrong after restore: %+v", found)
+			}
+		})
+	}
+}
+
+func TestBackupIsThereWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, filepath.Join(t.TempDir(), "batchyard.db"))
+	folder := t.TempDir()
+	to := filepath.Join(folder, "backup")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := admin.Backup(ctx, admin.BackupOptions{Place: h.place, To: to}); err == nil {
+		t.Error("a backup that was stopped says that it is done")
+	}
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) > 0 {
+		t.Errorf("something is left of it: %v, %v", entries, err)
+	}
+	if _, err := admin.Backup(t.Context(), admin.BackupOptions{Place: h.place, To: folder}); err == nil {
+		t.Error("a folder that is there is taken")
+	}
+}
+
+// TestBlobsDeletedMeanwhileAreInTheBackup deletes blobs while backups are made.
+// Every backup has the bytes of every blob that its database names.
+func TestBlobsDeletedMeanwhileAreInTheBackup(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, filepath.Join(t.TempDir(), "batchyard.db"))
+	db := h.open()
+	defer func() { h.check(db.Close()) }()
+	disk, err := blob.OpenDisk(filepath.Join(h.place.Data, "blobs"))
+	h.check(err)
+	defer disk.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	churned := make(chan error, 1)
+	turns := 0
+	go func() {
+		var err error
+		for ; ctx.Err() == nil && err == nil; turns++ {
+			err = churn(db, disk, turns)
+		}
+		churned <- err
+	}()
+	for round := range 10 {
+		to := filepath.Join(t.TempDir(), fmt.Sprint(round))
+		m, err := admin.Backup(t.Context(), admin.BackupOptions{Place: h.place, To: to})
+		h.check(err)
+		if m.Missing > 0 {
+			t.Errorf("backup %d lacks %d files", round, m.Missing)
+		}
+	}
+	stop()
+	h.check(<-churned)
+	if turns < 20 {
+		t.Errorf("only %d blobs came and went", turns)
+	}
+}
+
+// churn puts a blob in the place of another and removes the other's file, as the
+// storage endpoint does.
+func churn(db *store.DB, disk *blob.Disk, turn int) error {
+	ctx := context.Background()
+	w, err := disk.Create(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "turn %09d", turn); err != nil {
+		return err
+	}
+	file, err := w.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	var freed []string
+	err = db.Update(ctx, func(tx *store.Tx) error {
+		name := fmt.Sprint("churned", turn%5)
+		old, err := tx.Blob("life", name)
+		if err != nil {
+			old = store.Blob{}
+		}
+		freed, err = tx.PutBlob("life", old, store.Blob{Name: name, ETag: "1", Size: 14, Content: file, Created: tx.Now(), Modified: tx.Now()}, nil)
+		return err
+	})
+	for _, name := range freed {
+		if err == nil {
+			err = disk.Delete(ctx, name)
+		}
+	}
+	return err
+}
