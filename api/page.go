@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,10 @@ func (c *call) page(most int) (control.Query, error) {
 	return q, c.checkExpand()
 }
 
+// itemsAtOnce is how many items are encoded before others have a turn at the
+// processor: a long list is in less of a hurry than what waits behind it.
+const itemsAtOnce = 32
+
 // list answers with a page of items; show gives the protocol's form of one.
 func list[T any](c *call, k kind, metadata string, page control.Page[T], show func(*call, *T) any) error {
 	selected, err := c.selection(k)
@@ -52,6 +57,9 @@ func list[T any](c *call, k kind, metadata string, page control.Page[T], show fu
 	for i := range page.Items {
 		if i > 0 {
 			b.WriteByte(',')
+		}
+		if i%itemsAtOnce == itemsAtOnce-1 {
+			runtime.Gosched()
 		}
 		item := show(c, &page.Items[i])
 		if plain {

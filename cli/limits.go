@@ -77,9 +77,10 @@ func (l LimitsConfig) on(m machine) LimitsConfig {
 	set(&l.Connections, between(64, min((m.files-256)/4, memory/4/connectionMemory), 16_384))
 	cores := int64(m.cores)
 	// What needs only the processor gains nothing from more company than it
-	// takes to keep all cores busy. Writes gain: they share a commit.
+	// takes to keep all cores busy, and lists leave half of them to others.
+	// Writes gain: they share a commit.
 	set(&l.Reads, between(16, 8*cores, 256))
-	set(&l.Lists, max(2, cores))
+	set(&l.Lists, max(1, cores/2))
 	set(&l.Adds, max(8, 4*cores))
 	set(&l.Writes, 256)
 	set(&l.Files, 256)

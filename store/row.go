@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,10 @@ func one[T any](what string, row *sql.Row, scan func(scanner) (T, error)) (T, er
 	return v, nil
 }
 
+// rowsAtOnce is how many rows are read before others have a turn at the
+// processor: a long list is in less of a hurry than what waits behind it.
+const rowsAtOnce = 32
+
 // all reads the rows of a query and closes them. It takes what Tx.Query
 // returns.
 func all[T any](what string, rows *sql.Rows, err error, scan func(scanner) (T, error)) ([]T, error) {
@@ -75,6 +80,9 @@ func all[T any](what string, rows *sql.Rows, err error, scan func(scanner) (T, e
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		items = append(items, item)
+		if len(items)%rowsAtOnce == 0 {
+			runtime.Gosched()
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
