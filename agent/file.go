@@ -160,7 +160,7 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 	return nil, err
 }
 
-func (t *tree) delete(name string, r batch.FileRequest) error {
+func (t *tree) delete(name string, r batch.FileRequest) (err error) {
 	if path.Clean("/"+r.Path) == "/" {
 		return batch.Errorf(batch.CodeUnsupportedOnDirectory, "The directory of a task or a node cannot be deleted as a file.")
 	}
@@ -170,6 +170,9 @@ func (t *tree) delete(name string, r batch.FileRequest) error {
 	}
 	if !info.IsDir() {
 		return t.root.Remove(name)
+	}
+	if !strings.Contains(name, "/") {
+		defer func() { err = errors.Join(err, t.prepare()) }() // tasks count on what every node has
 	}
 	if r.Recursive {
 		return t.root.RemoveAll(name)

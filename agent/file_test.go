@@ -257,6 +257,17 @@ func TestFileDelete(t *testing.T) {
 			}
 		})
 	}
+	t.Run("what every node has is emptied", func(t *testing.T) {
+		if err := os.WriteFile(n.path("shared", "old"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := errorCode(n.ask(batch.FileRequest{Op: batch.FileDelete, Path: "shared", Recursive: true})); got != "" {
+			t.Errorf("code is %q", got)
+		}
+		if exists(n.path("shared", "old")) || !exists(n.path("shared")) {
+			t.Error("shared is not an empty folder")
+		}
+	})
 	if !exists("/tmp") || !exists(n.folder+"/secret") || !exists(n.path("workitems")) {
 		t.Error("something outside was deleted")
 	}
