@@ -244,7 +244,7 @@ func (s *TaskSpecification) Normalize(job *JobSpecification) error {
 	if err := s.normalizeConstraints(job); err != nil {
 		return err
 	}
-	if err := s.ExitConditions.normalize(); err != nil {
+	if err := s.ExitConditions.normalize(job.OnTaskFailure); err != nil {
 		return err
 	}
 	var err error
@@ -297,12 +297,12 @@ func (s *TaskSpecification) normalizeConstraints(job *JobSpecification) error {
 	return nil
 }
 
-func (c *ExitConditions) normalize() error {
+func (c *ExitConditions) normalize(act OnTaskFailure) error {
 	if c == nil {
 		return nil
 	}
 	for i := range c.ExitCodes {
-		if err := c.ExitCodes[i].ExitOptions.normalize(fmt.Sprintf("exitConditions.exitCodes[%d]", i)); err != nil {
+		if err := c.ExitCodes[i].ExitOptions.normalize(act, fmt.Sprintf("exitConditions.exitCodes[%d].exitOptions", i)); err != nil {
 			return err
 		}
 	}
@@ -312,26 +312,36 @@ func (c *ExitConditions) normalize() error {
 		if r.End < r.Start {
 			return InvalidValue(at+".end", r.End, "It is not below the start %d", r.Start)
 		}
-		if err := r.ExitOptions.normalize(at); err != nil {
+		if err := r.ExitOptions.normalize(act, at+".exitOptions"); err != nil {
 			return err
 		}
 	}
 	for name, o := range map[string]*ExitOptions{"preProcessingError": c.PreProcessingError, "fileUploadError": c.FileUploadError, "default": c.Default} {
-		if err := o.normalize("exitConditions." + name); err != nil {
+		if err := o.normalize(act, "exitConditions."+name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (o *ExitOptions) normalize(at string) error {
+// normalize refuses an action that the job would not take.
+func (o *ExitOptions) normalize(act OnTaskFailure, at string) error {
 	if o == nil {
 		return nil
 	}
 	if o.DependencyAction != "" {
 		return NotSupported(at+".dependencyAction", "Task dependencies are not supported by this release")
 	}
-	return word(at+".jobAction", &o.JobAction, JobActionNone, JobActionDisable, JobActionTerminate)
+	if o.JobAction == "" {
+		return nil
+	}
+	if err := word(at+".jobAction", &o.JobAction, JobActionNone, JobActionDisable, JobActionTerminate); err != nil {
+		return err
+	}
+	if act != TaskFailurePerform {
+		return InvalidValue(at+".jobAction", o.JobAction, "It needs a job whose onTaskFailure is %s", TaskFailurePerform)
+	}
+	return nil
 }
 
 // NewTask makes the task of a normalized specification; sequence orders it
@@ -499,16 +509,22 @@ func (t *Task) Update(u TaskUpdate, job *JobSpecification, now time.Time) error 
 }
 
 // JobAction is what the completed task does to its job, by its exit
-// conditions: codes, ranges, pre-processing error, upload error, default.
+// conditions: codes, ranges, pre-processing error, upload error, default. A
+// condition that names no action terminates the job, unless the task
+// succeeded; one that succeeded meets only conditions that list its code.
 func (t *Task) JobAction() JobAction {
 	c, info := t.ExitConditions, t.ExecutionInfo
-	if c == nil || info.Result != ResultFailure {
+	if c == nil {
 		return JobActionNone
 	}
-	if o := c.match(info); o != nil && o.JobAction != "" {
+	switch o := c.match(info); {
+	case o == nil, o.JobAction == "" && info.Result == ResultSuccess:
+		return JobActionNone
+	case o.JobAction == "":
+		return JobActionTerminate
+	default:
 		return o.JobAction
 	}
-	return JobActionNone
 }
 
 func (c *ExitConditions) match(info ExecutionInfo) *ExitOptions {
@@ -529,6 +545,9 @@ func (c *ExitConditions) match(info ExecutionInfo) *ExitOptions {
 		return c.FileUploadError
 	case info.ExitCode == nil && c.PreProcessingError != nil:
 		return c.PreProcessingError
+	}
+	if info.Result == ResultSuccess {
+		return nil
 	}
 	return c.Default
 }

@@ -1,6 +1,7 @@
 package batch_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 // newTask makes a task that may be retried so often.
 func newTask(t testing.TB, retries int, exit *batch.ExitConditions) batch.Task {
 	t.Helper()
-	job := batch.JobSpecification{ID: "job", PoolInfo: batch.PoolInfo{PoolID: "pool"}}
+	job := batch.JobSpecification{ID: "job", PoolInfo: batch.PoolInfo{PoolID: "pool"}, OnTaskFailure: batch.TaskFailurePerform}
 	if err := job.Normalize(); err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +117,11 @@ func TestExitConditionsMatchCodesThenRangesThenErrorsThenDefault(t *testing.T) {
 	t.Parallel()
 	conditions := func() *batch.ExitConditions {
 		return &batch.ExitConditions{
-			ExitCodes:          []batch.ExitCodeMapping{{Code: 3, ExitOptions: batch.ExitOptions{JobAction: "Terminate"}}},
-			ExitCodeRanges:     []batch.ExitCodeRangeMapping{{Start: 1, End: 9, ExitOptions: batch.ExitOptions{JobAction: batch.JobActionDisable}}},
+			ExitCodes: []batch.ExitCodeMapping{{Code: 3, ExitOptions: batch.ExitOptions{JobAction: "Terminate"}}},
+			ExitCodeRanges: []batch.ExitCodeRangeMapping{
+				{Start: 1, End: 9, ExitOptions: batch.ExitOptions{JobAction: batch.JobActionDisable}},
+				{Start: 10, End: 19},
+			},
 			PreProcessingError: &batch.ExitOptions{JobAction: batch.JobActionTerminate},
 			FileUploadError:    &batch.ExitOptions{JobAction: batch.JobActionDisable},
 			Default:            &batch.ExitOptions{JobAction: batch.JobActionNone},
@@ -133,6 +137,7 @@ func TestExitConditionsMatchCodesThenRangesThenErrorsThenDefault(t *testing.T) {
 	}{
 		"a code":              {outcome(3), batch.JobActionTerminate},
 		"a code in a range":   {outcome(4), batch.JobActionDisable},
+		"no action named":     {outcome(10), batch.JobActionTerminate},
 		"any other code":      {outcome(20), batch.JobActionNone},
 		"success":             {outcome(0), batch.JobActionNone},
 		"could not begin":     {noCode, batch.JobActionTerminate},
@@ -144,6 +149,46 @@ func TestExitConditionsMatchCodesThenRangesThenErrorsThenDefault(t *testing.T) {
 		if got := task.JobAction(); got != c.want {
 			t.Errorf("%s: job action %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+func TestSuccessActsOnTheJobOnlyWhereItsCodeIsListed(t *testing.T) {
+	t.Parallel()
+	disable := batch.ExitOptions{JobAction: batch.JobActionDisable}
+	for name, c := range map[string]struct {
+		conditions batch.ExitConditions
+		want       batch.JobAction
+	}{
+		"by its code":       {batch.ExitConditions{ExitCodes: []batch.ExitCodeMapping{{Code: 0, ExitOptions: disable}}}, batch.JobActionDisable},
+		"in a range":        {batch.ExitConditions{ExitCodeRanges: []batch.ExitCodeRangeMapping{{Start: 0, End: 9, ExitOptions: disable}}}, batch.JobActionDisable},
+		"without an action": {batch.ExitConditions{ExitCodes: []batch.ExitCodeMapping{{Code: 0}}}, batch.JobActionNone},
+		"not by default":    {batch.ExitConditions{Default: &disable}, batch.JobActionNone},
+	} {
+		task := newTask(t, 0, &c.conditions)
+		must(t, task.Bind("node"))
+		must(t, task.Finish(start, outcome(0), start))
+		if got := task.JobAction(); got != c.want {
+			t.Errorf("%s: job action %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestExitConditionsNeedAJobThatPerformsThem(t *testing.T) {
+	t.Parallel()
+	for _, action := range []batch.JobAction{batch.JobActionNone, batch.JobActionDisable, batch.JobActionTerminate} {
+		job := batch.JobSpecification{ID: "job", PoolInfo: batch.PoolInfo{PoolID: "pool"}}
+		must(t, job.Normalize())
+		task := batch.TaskSpecification{
+			ID: "task", CommandLine: "true",
+			ExitConditions: &batch.ExitConditions{ExitCodes: []batch.ExitCodeMapping{{Code: 1, ExitOptions: batch.ExitOptions{JobAction: action}}}},
+		}
+		var e *batch.Error
+		if err := task.Normalize(&job); !errors.As(err, &e) || e.Code != batch.CodeInvalidPropertyValue ||
+			e.Details[0].Value != "exitConditions.exitCodes[0].exitOptions.jobAction" {
+			t.Errorf("%s is answered with %+v", action, err)
+		}
+		job.OnTaskFailure = batch.TaskFailurePerform
+		must(t, task.Normalize(&job))
 	}
 }
 

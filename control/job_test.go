@@ -228,9 +228,9 @@ func TestEndingTasksAndJobs(t *testing.T) {
 		}
 	})
 
-	t.Run("a failed task acts on its job by its exit conditions", func(t *testing.T) {
+	t.Run("a completed task acts on its job by its exit conditions", func(t *testing.T) {
 		t.Parallel()
-		for code, want := range map[int]batch.JobState{2: batch.JobTerminating, 3: batch.JobDisabling, 4: batch.JobActive} {
+		for code, want := range map[int]batch.JobState{0: batch.JobTerminating, 2: batch.JobTerminating, 3: batch.JobDisabling, 4: batch.JobActive} {
 			y := newYard(t, storetest.SQLite(t))
 			y.prepare(0, 2)
 			spec := jobSpec("acting")
@@ -239,6 +239,7 @@ func TestEndingTasksAndJobs(t *testing.T) {
 			y.check(err)
 			y.addTasks("acting", "t", 2, func(s *batch.TaskSpecification) {
 				s.ExitConditions = &batch.ExitConditions{ExitCodes: []batch.ExitCodeMapping{
+					{Code: 0, ExitOptions: batch.ExitOptions{JobAction: batch.JobActionTerminate}},
 					{Code: 2, ExitOptions: batch.ExitOptions{JobAction: batch.JobActionTerminate}},
 					{Code: 3, ExitOptions: batch.ExitOptions{JobAction: batch.JobActionDisable}},
 				}}

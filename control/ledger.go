@@ -21,12 +21,12 @@ type ledger struct {
 	tx      *store.Tx
 	account batch.AccountName
 
-	runs   []batch.Task     // changed, to be saved
-	index  map[int64]int    // where in runs a task is, by its sequence
-	failed []store.TaskRef  // completed as failures: exit conditions may act
-	jobs   []store.JobDelta // few, so searched one by one
-	loads  map[batch.NodeID]*load
-	held   map[batch.NodeID]*batch.Node
+	runs  []batch.Task     // changed, to be saved
+	index map[int64]int    // where in runs a task is, by its sequence
+	ended []store.TaskRef  // completed: exit conditions may act
+	jobs  []store.JobDelta // few, so searched one by one
+	loads map[batch.NodeID]*load
+	held  map[batch.NodeID]*batch.Node
 }
 
 // load is what changes about the tasks that a node holds.
@@ -50,6 +50,7 @@ func (l *ledger) hold(n *batch.Node) { l.held[n.ID] = n }
 // change runs a verb of a task and books the difference. A verb that fails
 // must have changed nothing.
 func (l *ledger) change(t *batch.Task, verb func() error) error {
+	before := t.State
 	l.count(t, -1)
 	err := verb()
 	l.count(t, +1)
@@ -57,6 +58,9 @@ func (l *ledger) change(t *batch.Task, verb func() error) error {
 		return err
 	}
 	l.save(t)
+	if t.State == batch.TaskCompleted && before != batch.TaskCompleted {
+		l.ended = append(l.ended, store.TaskRef{Job: t.Job, Task: t.ID})
+	}
 	return nil
 }
 
@@ -78,9 +82,6 @@ func (l *ledger) save(t *batch.Task) {
 	} else {
 		l.index[t.Sequence] = len(l.runs)
 		l.runs = append(l.runs, *t)
-	}
-	if t.State == batch.TaskCompleted && t.ExecutionInfo.Result == batch.ResultFailure {
-		l.failed = append(l.failed, store.TaskRef{Job: t.Job, Task: t.ID})
 	}
 }
 
@@ -146,7 +147,7 @@ func (l *ledger) close() error {
 		return err
 	}
 	err := l.closeJobs()
-	l.runs, l.failed, l.jobs = nil, nil, nil
+	l.runs, l.ended, l.jobs = nil, nil, nil
 	clear(l.loads)
 	clear(l.index)
 	return err
@@ -260,16 +261,16 @@ func (l *ledger) mayStart(standing store.JobStanding) bool {
 
 // settle reads and writes the job only if its standing says that it may move.
 func (l *ledger) settle(standing store.JobStanding) error {
-	failed := l.failedOf(standing)
+	ended := l.endedOf(standing)
 	idle := standing.Active+standing.Running == 0 && standing.OnAll == batch.AllTasksTerminateJob
-	if !idle && len(failed) == 0 && standing.State != batch.JobDisabling && standing.State != batch.JobTerminating {
+	if !idle && len(ended) == 0 && standing.State != batch.JobDisabling && standing.State != batch.JobTerminating {
 		return nil
 	}
 	job, err := l.tx.Job(l.account, standing.Job)
 	if err != nil {
 		return err
 	}
-	acted, err := l.act(&job, failed)
+	acted, err := l.act(&job, ended)
 	if err != nil {
 		return err
 	}
@@ -279,13 +280,13 @@ func (l *ledger) settle(standing store.JobStanding) error {
 	return nil
 }
 
-// failedOf are the failed tasks whose exit conditions may act on their job.
-func (l *ledger) failedOf(standing store.JobStanding) []store.TaskRef {
+// endedOf are the completed tasks whose exit conditions may act on their job.
+func (l *ledger) endedOf(standing store.JobStanding) []store.TaskRef {
 	if standing.OnFailure != batch.TaskFailurePerform {
 		return nil
 	}
 	var refs []store.TaskRef
-	for _, ref := range l.failed {
+	for _, ref := range l.ended {
 		if batch.Key(ref.Job) == batch.Key(standing.Job) {
 			refs = append(refs, ref)
 		}
@@ -293,13 +294,13 @@ func (l *ledger) failedOf(standing store.JobStanding) []store.TaskRef {
 	return refs
 }
 
-// act lets the exit conditions of failed tasks act on their job. A job that
+// act lets the exit conditions of completed tasks act on their job. A job that
 // ends already is left alone.
-func (l *ledger) act(job *batch.Job, failed []store.TaskRef) (bool, error) {
-	if len(failed) == 0 {
+func (l *ledger) act(job *batch.Job, ended []store.TaskRef) (bool, error) {
+	if len(ended) == 0 {
 		return false, nil
 	}
-	tasks, err := l.tx.TasksByRef(l.account, failed)
+	tasks, err := l.tx.TasksByRef(l.account, ended)
 	if err != nil {
 		return false, err
 	}
