@@ -25,7 +25,7 @@ docs/configuration.md. A minimal one:
   data = "/var/lib/batchyard"
   [[accounts]]
   name = "acme"
-  key1 = "…base64, 64 bytes: openssl rand -base64 64…"
+  key1 = "…base64 of 64 bytes: openssl rand -base64 64 | tr -d '\n'…"
   [[storage]]
   name = "acmestore"
   key1 = "…"`,
