@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -42,6 +45,9 @@ type journal struct {
 // too long.
 func startJournal(to io.Writer) (j *journal, end func()) {
 	j = &journal{to: to, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	// A reader of the log that ends must not end the server. The signal is
+	// caught and not ignored, because tasks would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go j.run()
 	return j, j.close
 }

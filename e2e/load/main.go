@@ -29,8 +29,13 @@ type options struct {
 	slow    int // clients that read a kilobyte a second
 	clients int // clients at full speed
 	pace    time.Duration
-	config  string        // lines of the server's configuration
 	patient time.Duration // how long anything may take that has to happen
+
+	// For tests: lines of the server's configuration, how many files it may
+	// open if that is bounded, and where its log goes if not to a file.
+	config string
+	files  int
+	log    *os.File
 }
 
 func main() {

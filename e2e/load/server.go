@@ -59,12 +59,18 @@ func startServer(ctx context.Context, o options) (*server, error) {
 	if err := errors.Join(os.Chmod(folder, 0o711), s.configure(o)); err != nil {
 		return nil, err
 	}
-	log, err := os.Create(s.logFile())
-	if err != nil {
-		return nil, err
+	log := o.log
+	if log == nil {
+		if log, err = os.Create(s.logFile()); err != nil {
+			return nil, err
+		}
+		defer log.Close()
 	}
-	defer log.Close()
-	s.command = exec.CommandContext(context.WithoutCancel(ctx), o.binary, "server", "--config", filepath.Join(folder, "server.toml"))
+	line := []string{o.binary, "server", "--config", filepath.Join(folder, "server.toml")}
+	if o.files > 0 {
+		line = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, o.files), "sh"}, line...)
+	}
+	s.command = exec.CommandContext(context.WithoutCancel(ctx), line[0], line[1:]...)
 	s.command.Stdout, s.command.Stderr = log, log
 	if err := s.command.Start(); err != nil {
 		return nil, err
