@@ -23,17 +23,19 @@ type Recall struct {
 	Node batch.NodeID
 }
 
-// Assign binds tasks to nodes and recalls others, in one transaction. It says
-// how many tasks were bound: those that wait no longer, or whose node takes no
-// tasks any more, are passed over. Guard, if not nil, is called first and may
-// stop it.
-func (s *Service) Assign(ctx context.Context, account batch.AccountName, assignments []Assignment, recalls []Recall, guard func(*store.Tx) error) (int, error) {
-	n := 0
-	err := s.db.Update(ctx, func(tx *store.Tx) (err error) {
-		if guard != nil {
-			if err := guard(tx); err != nil {
-				return err
-			}
+// Assign binds tasks to nodes and recalls others, as decide says, in the one
+// transaction in which that looks: what it has seen is still so when it is
+// written. Assign says how many tasks were bound: those that wait no longer, or
+// whose node takes no tasks any more, are passed over.
+//
+// Decide runs again if the transaction does.
+func (s *Service) Assign(ctx context.Context, account batch.AccountName, decide func(*store.Tx) ([]Assignment, []Recall, error)) (int, error) {
+	n, recalled := 0, 0
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		assignments, recalls, err := decide(tx)
+		n, recalled = 0, len(recalls)
+		if err != nil || len(assignments)+len(recalls) == 0 {
+			return err
 		}
 		l := s.ledger(tx, account)
 		if n, err = l.bind(assignments); err != nil {
@@ -44,11 +46,12 @@ func (s *Service) Assign(ctx context.Context, account batch.AccountName, assignm
 		}
 		return l.close()
 	})
-	if err == nil {
-		s.metrics.assigned.Add(float64(n))
-		s.metrics.recalled.Add(float64(len(recalls)))
+	if err != nil {
+		return 0, err
 	}
-	return n, err
+	s.metrics.assigned.Add(float64(n))
+	s.metrics.recalled.Add(float64(recalled))
+	return n, nil
 }
 
 // bind writes tasks and nodes itself, in two statements, because it needs to

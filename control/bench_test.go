@@ -124,7 +124,7 @@ func BenchmarkAssign(b *testing.B) {
 					list = append(list, control.Assignment{TaskRef: ref, Node: nodes[i%4].id})
 				}
 				m.start(b)
-				_, err := y.Assign(ctx(b), acct, list, nil, nil)
+				_, err := y.Assign(ctx(b), acct, decided(list, nil))
 				m.stop(b)
 				y.check(err)
 				b.StartTimer()

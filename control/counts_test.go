@@ -148,7 +148,7 @@ func (m *machine) actions() map[string]func(*rapid.T) error {
 		"enable scheduling": func(rt *rapid.T) error { return y.EnableScheduling(c, acct, m.pool, m.node(rt).id) },
 		"recall tasks": func(rt *rapid.T) error {
 			ref := store.TaskRef{Job: m.job(rt), Task: m.taskID(rt)}
-			_, err := y.Assign(c, acct, nil, []control.Recall{{TaskRef: ref, Node: m.node(rt).id}}, nil)
+			_, err := y.Assign(c, acct, decided(nil, []control.Recall{{TaskRef: ref, Node: m.node(rt).id}}))
 			return err
 		},
 		"replace a node": func(rt *rapid.T) error {
@@ -201,7 +201,7 @@ func (m *machine) bind(rt *rapid.T) error {
 		}
 		seen[ref] = true
 	}
-	_, err := m.y.Assign(ctx(m.y.t), acct, list, nil, nil)
+	_, err := m.y.Assign(ctx(m.y.t), acct, decided(list, nil))
 	return err
 }
 

@@ -213,7 +213,7 @@ func (y *yard) assignOf(job batch.JobID, node *script, tasks ...batch.TaskID) in
 	for _, id := range tasks {
 		list = append(list, control.Assignment{TaskRef: store.TaskRef{Job: job, Task: id}, Node: node.id})
 	}
-	n, err := y.Assign(ctx(y.t), acct, list, nil, nil)
+	n, err := y.Assign(ctx(y.t), acct, decided(list, nil))
 	y.check(err)
 	return n
 }
@@ -332,4 +332,9 @@ func outcome(exitCode int, at batch.Time) *batch.Outcome {
 		}
 	}
 	return o
+}
+
+// decided is a decision that was made before.
+func decided(list []control.Assignment, recalls []control.Recall) func(*store.Tx) ([]control.Assignment, []control.Recall, error) {
+	return func(*store.Tx) ([]control.Assignment, []control.Recall, error) { return list, recalls, nil }
 }

@@ -4,15 +4,13 @@
 // database. The loop around it is thin. A worker for each pool sleeps until
 // somebody announces that tasks of the pool became ready or slots free, then
 //
-//	read a window ──▶ Plan ──▶ control.Assign, one transaction
-//	      ▲                            │
-//	      └──── again, if more may fit ┘
+//	read a window ──▶ Plan ──▶ write, all in one transaction of control.Assign
+//	      ▲                      │
+//	      └ again, if more may fit
 //
 // The database is the queue. A worker remembers nothing between passes, and its
 // window holds as many tasks as there are free slots, through an index, so a
-// pass costs the same with ten tasks waiting as with a million. What it decides
-// on may have changed by the time it is written: Assign passes over tasks that
-// are no longer ready and nodes that take no more, and the next pass sees why.
+// pass costs the same with ten tasks waiting as with a million.
 //
 // # Order
 //

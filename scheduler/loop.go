@@ -163,26 +163,28 @@ func pause(ctx context.Context, watch *store.Watch, longest time.Duration) bool 
 	return true
 }
 
-// pass reads, plans and writes once. It tells whether another pass may find
-// more to do at once.
+// pass reads, plans and writes once, in one transaction: what was planned is
+// still so when it is written, and nobody else's commit comes between. It tells
+// whether another pass may find more to do at once.
 func (s *Scheduler) pass(ctx context.Context, pool store.PoolRef, known *policy) (again bool, err error) {
 	began := s.now()
-	var w window
-	err = s.db.Glance(ctx, func(tx *store.Tx) (err error) {
-		w, err = read(tx, pool, known, began)
-		return err
+	more, planned := false, 0
+	bound, err := s.control.Assign(ctx, pool.Account, func(tx *store.Tx) ([]control.Assignment, []control.Recall, error) {
+		more, planned = false, 0
+		w, err := read(tx, pool, known, began)
+		if err != nil {
+			return nil, nil, err
+		}
+		d := Plan(w.Snapshot, began)
+		if len(d.Assign)+len(d.Recall) == 0 {
+			return nil, nil, nil
+		}
+		more, planned = w.more, len(d.Assign)
+		return d.Assign, d.Recall, s.lease.Guard(tx)
 	})
 	if err != nil {
 		return false, err
 	}
-	d := Plan(w.Snapshot, began)
-	if len(d.Assign)+len(d.Recall) == 0 {
-		return false, nil
-	}
-	bound, err := s.control.Assign(ctx, pool.Account, d.Assign, d.Recall, s.lease.Guard)
-	if err != nil {
-		return false, err
-	}
 	s.passes.Observe(s.now().Sub(began).Seconds())
-	return w.more || bound < len(d.Assign), nil
+	return more || bound < planned, nil
 }

@@ -85,7 +85,8 @@ func (w *window) readTasks(tx *store.Tx, pool store.PoolRef, now time.Time) erro
 	for _, n := range w.Nodes {
 		room += n.Slots - n.BoundSlots
 	}
-	if room == 0 {
+	ahead := room == 0
+	if ahead {
 		busy, err := tx.PacedNodes(pool.Account, pool.Pool, now.Add(-paceAge))
 		if err != nil {
 			return err
@@ -110,7 +111,9 @@ func (w *window) readTasks(tx *store.Tx, pool store.PoolRef, now time.Time) erro
 		w.Tasks = append(w.Tasks, tasks[:min(len(tasks), room-len(w.Tasks))]...)
 		from = to
 	}
-	w.more = w.more || len(w.Tasks) == room && room > 0
+	// Full slots may be followed by what is given ahead of time, and that by
+	// nothing.
+	w.more = w.more || len(w.Tasks) == room && room > 0 && (!ahead || room == maxTasks)
 	return w.readNear(tx)
 }
 
