@@ -53,6 +53,8 @@ type server struct {
 	versions map[string]*version
 	// selectable are the members that $select may name.
 	selectable map[kind]map[string]bool
+	// members are those of the answers of a kind, for project.
+	members map[kind][]answerMember
 }
 
 // New makes the handler of the whole protocol, to be mounted at "/".
@@ -73,10 +75,14 @@ func New(o Options) http.Handler {
 	if o.Observe == nil {
 		o.Observe = func(string, int, time.Duration) {}
 	}
-	return &server{
+	s := &server{
 		Options: o, router: newRouter(routes), versions: compileVersions(),
-		selectable: selectableMembers(),
+		selectable: selectableMembers(), members: map[kind][]answerMember{},
 	}
+	for k, t := range answerTypes() {
+		s.members[k] = membersOf(t)
+	}
+	return s
 }
 
 // requestURL is the address that the caller used.

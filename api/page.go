@@ -53,7 +53,7 @@ func list[T any](c *call, k kind, metadata string, page control.Page[T], show fu
 	b.WriteString(`{"odata.metadata":`)
 	b.Write(appendString(nil, c.metadata(metadata)))
 	b.WriteString(`,"value":[`)
-	plain := selected.All() && c.version.shapes[k] == nil
+	plain, some := selected.All() && c.version.shapes[k] == nil, c.project(k, selected)
 	for i := range page.Items {
 		if i > 0 {
 			b.WriteByte(',')
@@ -64,6 +64,12 @@ func list[T any](c *call, k kind, metadata string, page control.Page[T], show fu
 		item := show(c, &page.Items[i])
 		if plain {
 			if err := json.MarshalWrite(b, item); err != nil {
+				return err
+			}
+			continue
+		}
+		if some != nil {
+			if err := some.write(b, item); err != nil {
 				return err
 			}
 			continue

@@ -2,8 +2,10 @@ package api_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,6 +103,28 @@ func TestPages(t *testing.T) {
 		delete(item, "odata.metadata")
 		want := map[string]any{"id": "t", "executionInfo": map[string]any{"retryCount": 0.0}}
 		if diff := cmp.Diff(item, want); diff != "" {
+			t.Error(diff)
+		}
+	})
+
+	t.Run("a list keeps of each item what the item itself keeps", func(t *testing.T) {
+		t.Parallel()
+		for _, path := range []string{"/jobs/j/tasks", "/jobs", "/pools"} {
+			whole := e.must(t, 200, "GET", path, newest, "").items(t)[0]
+			for name := range whole {
+				item := e.must(t, 200, "GET", path+"?$select="+name+",displayName", newest, "").items(t)[0]
+				if diff := cmp.Diff(item, map[string]any{name: whole[name]}); diff != "" && name != "displayName" {
+					t.Errorf("%s of %s: %s", name, path, diff)
+				}
+			}
+			names := slices.Collect(maps.Keys(whole))
+			item := e.must(t, 200, "GET", path+"?$select="+strings.Join(names, ","), newest, "").items(t)[0]
+			if diff := cmp.Diff(item, whole); diff != "" {
+				t.Errorf("all of %s: %s", path, diff)
+			}
+		}
+		item := e.must(t, 200, "GET", "/jobs/j/tasks?maxresults=1&$select=executionInfo/retryCount", newest, "").items(t)[0]
+		if diff := cmp.Diff(item, map[string]any{"executionInfo": map[string]any{"retryCount": 0.0}}); diff != "" {
 			t.Error(diff)
 		}
 	})

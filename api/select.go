@@ -58,14 +58,12 @@ func namePrefix(filter string) (string, error) {
 // the answers, those that older versions have in their place, and those that
 // the protocol has and an answer of ours never shows.
 func selectableMembers() map[kind]map[string]bool {
-	answers := map[kind]reflect.Type{
-		kindPool: reflect.TypeFor[poolAnswer](), kindNode: reflect.TypeFor[nodeAnswer](),
-		kindJob: reflect.TypeFor[jobAnswer](), kindTask: reflect.TypeFor[taskAnswer](),
-	}
 	names := map[kind]map[string]bool{}
-	for k, t := range answers {
+	for k, t := range answerTypes() {
 		names[k] = map[string]bool{"stats": true, "autoScaleRun": true, "certificateReferences": true}
-		addMembers(names[k], t)
+		for _, m := range membersOf(t) {
+			names[k][m.name] = true
+		}
 	}
 	for _, d := range differences {
 		for _, old := range d.old {
@@ -77,21 +75,11 @@ func selectableMembers() map[kind]map[string]bool {
 	return names
 }
 
-// addMembers adds the JSON names of a struct's fields, embedded ones included.
-func addMembers(names map[string]bool, t reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name != "" {
-			names[name] = true
-			continue
-		}
-		if f.Type.Kind() == reflect.Pointer {
-			f.Type = f.Type.Elem()
-		}
-		if f.Anonymous && f.Type.Kind() == reflect.Struct {
-			addMembers(names, f.Type)
-		}
+// answerTypes are the answers from which members may be selected.
+func answerTypes() map[kind]reflect.Type {
+	return map[kind]reflect.Type{
+		kindPool: reflect.TypeFor[poolAnswer](), kindNode: reflect.TypeFor[nodeAnswer](),
+		kindJob: reflect.TypeFor[jobAnswer](), kindTask: reflect.TypeFor[taskAnswer](),
 	}
 }
 

@@ -95,11 +95,32 @@ func listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
+	if q.Brief, err = c.brief(); err != nil {
+		return err
+	}
 	page, err := c.Control.Tasks(c.context(), c.account, c.job(), q)
 	if err != nil {
 		return err
 	}
 	return list(c, kindTask, "tasks", page, showTask)
+}
+
+// brief tells that nothing is selected that is in the specification of a task
+// alone.
+func (c *call) brief() (bool, error) {
+	selected, err := c.selection(kindTask)
+	if err != nil || selected.All() || c.version.shapes[kindTask] != nil {
+		return false, err
+	}
+	for _, m := range c.project(kindTask, selected) {
+		switch m.name {
+		case "id", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime", "previousState",
+			"previousStateTransitionTime", "executionInfo", "nodeInfo":
+		default:
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func updateTask(c *call) error {

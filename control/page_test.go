@@ -34,7 +34,11 @@ func TestLists(t *testing.T) {
 		"executionInfo/exitCode eq 5": {"t-000"},
 		"startswith(id,'T-00') and id ge 't-002'":                                       {"t-002", "t-003"},
 		"executionInfo/failureInfo/code eq 'FailureExitCode'":                           {"t-000"},
-		"not (state eq 'completed') and creationTime gt DateTime'2000-01-01T00:00:00Z'": {"t-001", "t-002", "t-003"},
+		"not (state eq 'completed') and creationTime gt DateTime'2000-01-01T00:00:00Z'": {"t-002", "t-003", "t-001"}, // by the last change
+		"startswith(id,'t-00') and creationTime gt DateTime'2000-01-01T00:00:00Z'":      {"t-000", "t-001", "t-002", "t-003"},
+		"creationTime gt DateTime'2100-01-01T00:00:00Z'":                                nil,
+		"stateTransitionTime le DateTime'2000-01-01T00:00:00Z'":                         nil,
+		"state eq 'active' and state eq 'running'":                                      nil,
 	} {
 		for _, size := range []int{0, 1, 3} {
 			if diff := cmp.Diff(want, ids(filter, size)); diff != "" {
@@ -49,6 +53,8 @@ func TestLists(t *testing.T) {
 		"a page of less than one item":  {Max: -1},
 		"a page of more than there may": {Max: 1001},
 		"a token that nobody gave":      {Token: "?"},
+		"a token of a list by id":       {Token: "dC0wMDE", Filter: "state eq 'active'"},
+		"a token of a list by change":   {Token: "QDEgdC0wMDE"},
 	} {
 		_, err := y.Tasks(ctx(t), acct, "job", q)
 		if batch.CodeOf(err) != batch.CodeInvalidQueryParameterValue {

@@ -163,22 +163,6 @@ func (s *Service) Task(ctx context.Context, account batch.AccountName, job batch
 	return t, err
 }
 
-// Tasks returns a page of a job's tasks, ordered by id.
-func (s *Service) Tasks(ctx context.Context, account batch.AccountName, job batch.JobID, q Query) (Page[batch.Task], error) {
-	list, err := q.list(taskFields, maxPage)
-	if err != nil {
-		return Page[batch.Task]{}, err
-	}
-	var tasks []batch.Task
-	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if tasks, err = tx.Tasks(account, job, list); err == nil && len(tasks) == 0 {
-			_, err = findJob(tx, account, job)
-		}
-		return err
-	})
-	return page(tasks, list, func(t *batch.Task) string { return batch.Key(t.ID) }), err
-}
-
 // UpdateTask changes the constraints of a task.
 func (s *Service) UpdateTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, u batch.TaskUpdate, c batch.Conditions) (batch.Stamp, error) {
 	return s.changeTask(ctx, account, job, id, c, func(l *ledger, t *batch.Task) error {

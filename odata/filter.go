@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Filter is a checked filter, ready to be carried out. The zero value lets
@@ -282,6 +283,7 @@ func (s *beginning) match(value func(string) any) bool {
 
 // LIKE would fold case on SQLite and not on PostgreSQL, and has signs of its
 // own, so the first characters are compared. Both count characters, not bytes.
+// An index knows nothing of that: for a plain column it is told the range too.
 func (s *beginning) sql(w *writer, want bool) {
 	op := " = "
 	if !want {
@@ -292,5 +294,24 @@ func (s *beginning) sql(w *writer, want bool) {
 		w.argument(int64(len([]rune(s.prefix))))
 		w.text(")", op)
 		w.argument(s.prefix)
+		if end := successor(s.prefix); want && end != "" && plain(column) {
+			w.text(" AND ", column, " >= ")
+			w.argument(s.prefix)
+			w.text(" AND ", column, " < ")
+			w.argument(end)
+		}
 	})
 }
+
+// successor is the first text, in byte order, after all that begin with a
+// prefix; empty if there is none that a database would take.
+func successor(prefix string) string {
+	last, size := utf8.DecodeLastRuneInString(prefix)
+	if size == 0 || last == utf8.RuneError || !utf8.ValidRune(last+1) {
+		return ""
+	}
+	return prefix[:len(prefix)-size] + string(last+1)
+}
+
+// plain tells a column from an expression.
+func plain(column string) bool { return !strings.ContainsAny(column, "( '") }

@@ -96,6 +96,27 @@ func TestTasks(t *testing.T) {
 			diff(t, *task, view(t, db, get))
 		})
 
+		t.Run("those of some states come in the order of their changes", func(t *testing.T) {
+			byChange := func(l store.ChangeList) []batch.Task {
+				return view(t, db, func(tx *store.Tx) ([]batch.Task, error) { return tx.TasksByChange("acct", "job", l) })
+			}
+			both := []batch.TaskState{batch.TaskCompleted, batch.TaskActive}
+			first := byChange(store.ChangeList{States: both, Max: 250})
+			want := slices.Concat(y.tasks[:7], y.tasks[8:], y.tasks[7:8])
+			diff(t, want, first)
+			diff(t, shorts(want[247:]), byChange(store.ChangeList{
+				States: both, Max: 10, AfterTime: want[246].StateTransitionTime.UnixMicro(), After: batch.Key(want[246].ID), Brief: true,
+			}))
+			ended := y.tasks[7].StateTransitionTime.UnixMicro()
+			diff(t, y.tasks[7:8], byChange(store.ChangeList{States: both, Max: 10, From: &ended}))
+			before := ended - 1
+			diff(t, 249, len(byChange(store.ChangeList{States: both, Max: 300, To: &before})))
+			diff(t, 0, len(byChange(store.ChangeList{States: both[:1], Max: 300, To: &before})))
+			diff(t, shorts(y.tasks[3:5]), view(t, db, func(tx *store.Tx) ([]batch.Task, error) {
+				return tx.BriefTasks("acct", "job", store.List{After: "task-0002", Max: 2})
+			}))
+		})
+
 		t.Run("filter looks at columns", func(t *testing.T) {
 			got := view(t, db, list(store.List{Max: 10, Where: func(first int) (string, []any) {
 				return fmt.Sprintf("state = $%d AND end_at >= $%d AND failure->>'code' = $%d", first, first+1, first+2),
