@@ -21,9 +21,6 @@ MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod tools/go.mod))
 # Longest time a package's tests may take before go test calls them stuck.
 TEST_TIMEOUT ?= 10m
 
-# How long make load lasts.
-LOAD ?= 10m
-
 .PHONY: help
 help: ## Print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,8 +43,8 @@ soak: build ## Kill servers, agents and databases 500 times; KILLS=20 SEED=7 cha
 	cd e2e && KILLS='$(or $(KILLS),500)' SEED='$(SEED)' go test -count 1 -v -run '^TestKills$$' -timeout 90m ./faults
 
 .PHONY: load
-load: build ## Hold thousands of connections to a server for LOAD=10m and look what grows
-	cd e2e && go run ./load -binary ../bin/batchyard -length $(LOAD)
+load: build ## Hold thousands of connections to a server and look what grows; LENGTH=1m changes it
+	cd e2e && go run ./load -binary ../bin/batchyard -length '$(or $(LENGTH),10m)'
 
 .PHONY: check
 check: lint test ## What CI runs: lint, then test
