@@ -239,6 +239,27 @@ func TestStartIsIdempotent(t *testing.T) {
 	}
 }
 
+// TestManyTasksBesideALongOne has tasks begin and end while the keeper never is without a child.
+func TestManyTasksBesideALongOne(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	long := n.Process(n.spec("long", "/bin/sleep", "1000"))
+	if _, err := long.Start(n.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	ctx := n.ctx()
+	for i := range 600 {
+		p := n.Process(n.spec(fmt.Sprint("short-", i), "/bin/true"))
+		if _, err := p.Start(ctx); err != nil {
+			t.Fatalf("task %d: %v", i, err)
+		}
+		if _, err := p.Wait(ctx); err != nil {
+			t.Fatalf("task %d: %v", i, err)
+		}
+		n.Forget(fmt.Sprint("short-", i))
+	}
+}
+
 func TestKill(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, n *node) {

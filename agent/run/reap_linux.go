@@ -1,6 +1,7 @@
 package run
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
@@ -43,9 +44,12 @@ func (h *holder) awaitBirth() bool {
 	return err == nil || errors.Is(err, unix.EINTR)
 }
 
-// wakeReaper lets the reaper look for children again.
+// wakeReaper lets the reaper look for children again. While children live nobody
+// takes from the counter, and a counter that is full would block the writer and
+// with it the keeper, so it is raised by one and not more.
 func (h *holder) wakeReaper() {
-	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1}
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(h.born, one[:])
 }
 
