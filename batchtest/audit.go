@@ -157,15 +157,7 @@ func (a *audit) nodes(pool batch.PoolID) {
 		return
 	}
 	for i := range nodes {
-		n := &nodes[i]
-		got := load{n.BoundTasks, n.BoundSlots, n.RunningTasks, n.RunningSlots}
-		if got != a.held[n.ID] {
-			a.wrong("node %s counts %+v and holds %+v", n.ID, got, a.held[n.ID])
-		}
-		if n.RunningSlots < 0 || n.RunningSlots > n.Slots || n.BoundSlots < n.RunningSlots {
-			a.wrong("node %s has %d slots, %d run and %d are bound", n.ID, n.Slots, n.RunningSlots, n.BoundSlots)
-		}
-		delete(a.held, n.ID)
+		a.node(&nodes[i])
 	}
 	for id, l := range a.held {
 		a.wrong("tasks are bound to node %s, which is gone: %+v", id, l)

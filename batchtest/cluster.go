@@ -31,8 +31,8 @@ type Options struct {
 	Seed uint64
 	// Lease is how long a node may keep tasks running without an answer.
 	Lease time.Duration
-	// Unstaffed leaves it to the test to bring nodes up.
-	Unstaffed bool
+	// Robots play the agents: light ones, for thousands of nodes.
+	Robots bool
 	// Log gets what server and agents say; discarded if nil.
 	Log *slog.Logger
 }
@@ -54,6 +54,7 @@ type Cluster struct {
 	mu       sync.Mutex // guards all below
 	server   *server    // nil while it is down
 	machines []*Machine // in the order in which they came
+	byID     map[batch.NodeID]*Machine
 	rows     map[batch.NodeID]bool
 	diary    []string
 }
@@ -73,7 +74,7 @@ func New(t testing.TB, o Options) *Cluster {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cluster{t: t, options: o, log: o.Log, Witness: newWitness(), Clock: &Clock{}, rows: map[batch.NodeID]bool{}}
+	c := &Cluster{t: t, options: o, log: o.Log, Witness: newWitness(), Clock: &Clock{}, rows: map[batch.NodeID]bool{}, byID: map[batch.NodeID]*Machine{}}
 	c.living, c.die = context.WithCancel(context.Background())
 	t.Cleanup(c.close)
 	if o.Template != nil {
@@ -217,11 +218,8 @@ func (c *Cluster) employ(ctx context.Context, s *server, wanted []control.NodeWa
 	c.mu.Lock()
 	c.rows = rows
 	c.mu.Unlock()
-	if c.options.Unstaffed {
-		return nil
-	}
 	for _, n := range wanted {
-		if c.machine(n.Node) != nil {
+		if c.Machine(n.Node) != nil {
 			continue
 		}
 		token, err := s.NewNodeToken(ctx, n.Node)
@@ -241,7 +239,7 @@ func (c *Cluster) build(n control.NodeWanted, token string) *Machine {
 	name := strconv.Itoa(len(c.machines))
 	m := &Machine{Name: name, ID: n.Node, Clock: &Clock{}, cluster: c, token: token, folder: filepath.Join(c.options.Folder, "node"+name)}
 	m.Link, m.keeper = &Link{machine: m}, newKeeper(m)
-	c.machines = append(c.machines, m)
+	c.machines, c.byID[m.ID] = append(c.machines, m), m
 	return m
 }
 
@@ -252,13 +250,11 @@ func (c *Cluster) Machines() []*Machine {
 	return append([]*Machine(nil), c.machines...)
 }
 
-func (c *Cluster) machine(id batch.NodeID) *Machine {
-	for _, m := range c.Machines() {
-		if m.ID == id {
-			return m
-		}
-	}
-	return nil
+// Machine is that of a node, nil if it has none yet.
+func (c *Cluster) Machine(id batch.NodeID) *Machine {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byID[id]
 }
 
 // wants tells whether a node had a row when somebody looked last.

@@ -2,6 +2,7 @@ package batchtest_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -89,6 +90,36 @@ func folder(t *testing.T) string {
 	return path
 }
 
+// addPool makes the pool.
+func addPool(t testing.TB, c *batchtest.Cluster, nodes, slots int) {
+	t.Helper()
+	_, err := c.Server().AddPool(t.Context(), batchtest.Account, batch.PoolSpecification{
+		ID: pool, VMSize: "custom_4c_4g", TaskSlotsPerNode: slots, TargetDedicatedNodes: nodes,
+		VirtualMachineConfiguration: &batch.VirtualMachineConfiguration{
+			NodeAgentSKUID: "batch.node.debian 12", ImageReference: batch.ImageReference{Publisher: "debian", Offer: "debian-12"},
+		},
+	})
+	check(t, err)
+}
+
+// addJob makes a job on the pool.
+func addJob(t testing.TB, c *batchtest.Cluster, id batch.JobID, priority int) {
+	t.Helper()
+	_, err := c.Server().AddJob(t.Context(), batchtest.Account, batch.JobSpecification{
+		ID: id, Priority: priority, PoolInfo: batch.PoolInfo{PoolID: pool},
+	})
+	check(t, err)
+}
+
+// violations are the promises that were broken, as an error.
+func violations(w *batchtest.Witness) error {
+	var errs []error
+	for _, v := range w.Violations() {
+		errs = append(errs, errors.New(v))
+	}
+	return errors.Join(errs...)
+}
+
 func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -136,17 +167,9 @@ func (p *play) until(at time.Duration) { time.Sleep(time.Until(p.began.Add(at)))
 
 // prepare makes the pool and jobs and waits for the nodes.
 func (p *play) prepare(s *schedule) {
-	ctx := p.t.Context()
-	_, err := p.Server().AddPool(ctx, batchtest.Account, batch.PoolSpecification{
-		ID: pool, VMSize: "custom_4c_4g", TaskSlotsPerNode: s.slots, TargetDedicatedNodes: s.nodes,
-		VirtualMachineConfiguration: &batch.VirtualMachineConfiguration{
-			NodeAgentSKUID: "batch.node.debian 12", ImageReference: batch.ImageReference{Publisher: "debian", Offer: "debian-12"},
-		},
-	})
-	check(p.t, err)
+	addPool(p.t, p.Cluster, s.nodes, s.slots)
 	for job := range p.added {
-		_, err = p.Server().AddJob(ctx, batchtest.Account, batch.JobSpecification{ID: job, PoolInfo: batch.PoolInfo{PoolID: pool}})
-		check(p.t, err)
+		addJob(p.t, p.Cluster, job, 0)
 	}
 	for len(p.Machines()) < s.nodes {
 		time.Sleep(100 * time.Millisecond)

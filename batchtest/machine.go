@@ -54,16 +54,26 @@ func (m *Machine) start() {
 	dead, die := context.WithCancel(context.Background())
 	l := &life{stop: stop, die: die, over: make(chan struct{})}
 	m.life = l
-	a := agent.New(agent.Options{
-		Server: caller{m.Link, dead}, Root: filepath.Join(m.folder, "root"), State: filepath.Join(m.folder, "state"),
-		Version: "test", Now: m.Clock.Now, Log: m.cluster.log,
-		OpenKeeper: func(context.Context, run.Options) (agent.Keeper, error) { return m.keeper.open(), nil },
-	})
+	a := m.agent(caller{m.Link, dead})
 	m.cluster.work.Go(func() {
 		err := a.Run(running)
 		stop()
 		die()
 		m.ended(l, err)
+	})
+}
+
+// agent makes the agent, or one that plays it.
+func (m *Machine) agent(server caller) interface {
+	Run(ctx context.Context) error
+} {
+	if m.cluster.options.Robots {
+		return newRobot(m, server)
+	}
+	return agent.New(agent.Options{
+		Server: server, Root: filepath.Join(m.folder, "root"), State: filepath.Join(m.folder, "state"),
+		Version: "test", Now: m.Clock.Now, Log: m.cluster.log,
+		OpenKeeper: func(context.Context, run.Options) (agent.Keeper, error) { return m.keeper.open(), nil },
 	})
 }
 

@@ -2,6 +2,10 @@
 
 package batchtest_test
 
-// schedules are fewer under the race detector, which slows the database down
-// the most.
-const schedules = 50
+// The race detector slows the database down the most, so clusters are smaller
+// under it; `make test` plays those of full size without it.
+const (
+	schedules = 50
+	bigNodes  = 100
+	bigTasks  = 4000
+)

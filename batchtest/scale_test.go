@@ -2,5 +2,10 @@
 
 package batchtest_test
 
-// schedules is how many random schedules a test plays by default.
-const schedules = 1000
+// How many random schedules are played by default, and how large the large
+// cluster is.
+const (
+	schedules = 1000
+	bigNodes  = 1000
+	bigTasks  = 100000
+)

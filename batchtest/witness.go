@@ -128,6 +128,9 @@ func (w *Witness) Began() int {
 	return w.began
 }
 
+// Age is how long the cluster has lived, in true time of the bubble.
+func (w *Witness) Age() time.Duration { return time.Since(w.origin) }
+
 // Running is how many slots are in use on all nodes together.
 func (w *Witness) Running() int {
 	w.mu.Lock()
