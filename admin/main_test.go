@@ -130,7 +130,9 @@ func (h *house) work(db *store.DB) {
 	for _, id := range []batch.TaskID{"well", "badly", "runs", "held"} {
 		assignments = append(assignments, control.Assignment{TaskRef: store.TaskRef{Job: "Job", Task: id}, Node: node})
 	}
-	n, err := s.Assign(ctx, acct, assignments, nil, nil)
+	n, err := s.Assign(ctx, acct, func(*store.Tx) ([]control.Assignment, []control.Recall, error) {
+		return assignments, nil, nil
+	})
 	h.check(err)
 	if n != len(assignments) {
 		h.t.Fatalf("%d tasks are assigned, want %d", n, len(assignments))
