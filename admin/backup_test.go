@@ -32,9 +32,6 @@ func (h *house) restore(from, url string) (*house, error) {
 	h.t.Helper()
 	place := placeOf(h.t, url)
 	place.Data = filepath.Join(h.t.TempDir(), "restored")
-	if place.Database == "" {
-		url = filepath.Join(place.Data, "batchyard.db")
-	}
 	_, err := admin.Restore(h.t.Context(), admin.RestoreOptions{Place: place, From: from})
 	return &house{t: h.t, place: place, files: h.files}, err
 }
