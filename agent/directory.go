@@ -247,28 +247,8 @@ func (t *tree) remove(job batch.JobID, task batch.TaskID) error {
 	return t.clear(path.Join(workItems, string(job)))
 }
 
-// clear removes a name and all below it. Directories that their owner may not
-// write in, as tools like to leave behind, stop only an agent that is not root;
-// it opens them and tries again.
-func (t *tree) clear(name string) error {
-	err := t.root.RemoveAll(name)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	walked := fs.WalkDir(t.root.FS(), name, func(below string, entry fs.DirEntry, err error) error {
-		switch {
-		case err == nil && entry.IsDir():
-			return t.root.Chmod(below, 0o700) // before the walk reads it
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		}
-		return err
-	})
-	if walked != nil {
-		return errors.Join(err, walked)
-	}
-	return t.root.RemoveAll(name)
-}
+// clear removes a name and all below it.
+func (t *tree) clear(name string) error { return raze(t.root, name) }
 
 // closedParent is the first folder above a path that other users cannot pass,
 // or "".

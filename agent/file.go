@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -79,34 +80,51 @@ func fileError(err error) *batch.FileError {
 	return &batch.FileError{Code: batch.CodeFileNotFound, Message: "The specified file cannot be read."}
 }
 
+// shelf is the directory that a file request is about, of a task or of the
+// node. Nothing outside of it is reached by way of it.
+type shelf struct {
+	root *os.Root
+	// owner is the user of the task; its files may have further names.
+	owner uint32
+}
+
 // serve does what a request asks. The body, if any, is the caller's to close.
 func (t *tree) serve(r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
-	place := "."
+	s := shelf{root: t.root}
 	if r.Job != "" {
-		place = taskPlace(r.Job, r.Task)
+		place := taskPlace(r.Job, r.Task)
+		root, err := t.root.OpenRoot(place)
+		if errors.Is(err, fs.ErrNotExist) && r.Op == batch.FileList {
+			err = batch.Errorf(batch.CodeTaskFilesCleanedup, "The files of the task are no longer on the node.")
+		}
+		if err != nil {
+			return batch.FileAnswer{}, nil, err
+		}
+		defer root.Close()
+		s = shelf{root, t.owner(place + "/wd")}
 	}
-	name := path.Join(place, path.Clean("/" + r.Path)[1:])
+	name := path.Join(".", path.Clean("/" + r.Path)[1:])
 	switch r.Op {
 	case batch.FileList:
-		answer, err := t.list(place, r)
+		answer, err := s.list(name, r)
 		return answer, nil, err
 	case batch.FileStat:
-		info, err := t.root.Stat(name)
+		info, err := s.root.Stat(name)
 		if err != nil {
 			return batch.FileAnswer{}, nil, err
 		}
 		file := describe(r.Path, info)
 		return batch.FileAnswer{File: &file}, nil, nil
 	case batch.FileRead:
-		return t.read(name, r)
+		return s.read(name, r)
 	case batch.FileDelete:
-		return batch.FileAnswer{}, nil, t.delete(name, r)
+		return batch.FileAnswer{}, nil, t.delete(s, name, r)
 	}
 	return batch.FileAnswer{}, nil, batch.Errorf(batch.CodeNotImplemented, "The file operation %q is not known to this node.", r.Op)
 }
 
-func (t *tree) read(name string, r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
-	file, err := openRegular(t.root, name)
+func (s shelf) read(name string, r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
+	file, err := openRegular(s.root, name, s.owner)
 	if errors.Is(err, errNotRegular) {
 		err = batch.Errorf(batch.CodeFileNotFound, "The specified name is not a regular file.")
 	}
@@ -140,8 +158,10 @@ type section struct {
 var errNotRegular = errors.New("not a regular file")
 
 // openRegular opens a file for reading, and nothing that a task put in its
-// place: no pipe that would block, no device.
-func openRegular(root *os.Root, name string) (*os.File, error) {
+// place: no pipe that would block, no device, and no further name of a file of
+// somebody else, which some kernels let everybody make. Owner is the user of
+// the task.
+func openRegular(root *os.Root, name string, owner uint32) (*os.File, error) {
 	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -151,7 +171,7 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 	case err != nil:
 	case info.IsDir():
 		err = batch.Errorf(batch.CodeUnsupportedOnDirectory, "The operation is not supported on a directory.")
-	case !info.Mode().IsRegular():
+	case !info.Mode().IsRegular(), isForeign(info, owner):
 		err = errNotRegular
 	default:
 		return file, nil
@@ -160,55 +180,68 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 	return nil, err
 }
 
-func (t *tree) delete(name string, r batch.FileRequest) (err error) {
-	if path.Clean("/"+r.Path) == "/" {
+// isForeign tells that a file has several names and is not the owner's.
+func isForeign(info fs.FileInfo, owner uint32) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink > 1 && stat.Uid != owner
+}
+
+func (t *tree) delete(s shelf, name string, r batch.FileRequest) (err error) {
+	if name == "." {
 		return batch.Errorf(batch.CodeUnsupportedOnDirectory, "The directory of a task or a node cannot be deleted as a file.")
 	}
-	info, err := t.root.Lstat(name)
+	info, err := s.root.Lstat(name)
 	if err != nil {
 		return err
 	}
 	if !info.IsDir() {
-		return t.root.Remove(name)
+		return s.root.Remove(name)
 	}
-	if !strings.Contains(name, "/") {
+	if r.Job == "" && !strings.Contains(name, "/") {
 		defer func() { err = errors.Join(err, t.prepare()) }() // tasks count on what every node has
 	}
 	if r.Recursive {
-		return t.root.RemoveAll(name)
+		return raze(s.root, name)
 	}
-	if err := t.root.Remove(name); err != nil {
+	if err := s.root.Remove(name); err != nil {
 		return batch.Errorf(batch.CodeUnsupportedOnDirectory, "The directory is not empty; deleting it needs recursive=true.")
 	}
 	return nil
 }
 
-// maxListed bounds a page of a listing.
-const maxListed = 1000
+const (
+	// maxListed bounds a page of a listing.
+	maxListed = 1000
+	// maxDeep bounds the folders in each other that a listing goes into. Each
+	// costs the more the deeper it is, and a task can make them by the million.
+	maxDeep = 200
+	// listTime bounds the search for the entries of a page.
+	listTime = 20 * time.Second
+)
 
-// list pages through a directory. Names are relative to place and sorted by
+// list pages through a directory. Names are relative to the shelf and sorted by
 // their parts, folders before what is in them.
-func (t *tree) list(place string, r batch.FileRequest) (batch.FileAnswer, error) {
+func (s shelf) list(start string, r batch.FileRequest) (batch.FileAnswer, error) {
 	answer := batch.FileAnswer{Files: []batch.File{}}
 	most := maxListed
 	if r.Max > 0 {
 		most = min(r.Max, maxListed)
 	}
-	start := path.Join(place, path.Clean("/" + r.Path)[1:])
-	if info, err := t.root.Stat(start); err != nil || !info.IsDir() {
-		if errors.Is(err, fs.ErrNotExist) && r.Path == "" && r.Job != "" {
-			return answer, batch.Errorf(batch.CodeTaskFilesCleanedup, "The files of the task are no longer on the node.")
-		}
+	if info, err := s.root.Stat(start); err != nil || !info.IsDir() {
 		return answer, batch.Errorf(batch.CodeFilePathNotFound, "The specified directory does not exist.")
 	}
-	err := fs.WalkDir(t.root.FS(), start, func(name string, entry fs.DirEntry, err error) error {
+	begun := time.Now()
+	err := fs.WalkDir(s.root.FS(), start, func(shown string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return skipGone(entry)
 		}
-		if name == start {
+		if shown == start {
 			return nil
 		}
-		shown := strings.TrimPrefix(name, place+"/")
+		if time.Since(begun) > listTime {
+			answer.More = true
+			return fs.SkipAll
+		}
 		if comesAfter(shown, r.After) && strings.HasPrefix(shown, r.Prefix) {
 			if len(answer.Files) == most {
 				answer.More = true
@@ -218,13 +251,16 @@ func (t *tree) list(place string, r batch.FileRequest) (batch.FileAnswer, error)
 				answer.Files = append(answer.Files, describe(shown, info))
 			}
 		}
-		if entry.IsDir() && (!r.Recursive || outside(shown, r)) {
+		if entry.IsDir() && (!r.Recursive || outside(shown, r) || strings.Count(shown, "/") >= maxDeep) {
 			return fs.SkipDir
 		}
 		return nil
 	})
 	if err != nil {
 		return answer, fmt.Errorf("list directory: %w", err)
+	}
+	if answer.More && len(answer.Files) == 0 {
+		return answer, batch.Errorf(batch.CodeOperationTimedOut, "The directory has too many entries to find those that were asked for in time.")
 	}
 	return answer, nil
 }

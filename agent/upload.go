@@ -56,6 +56,7 @@ func (a *Agent) uploadOne(ctx context.Context, place string, output batch.Output
 	if err != nil {
 		return uploadFailure(err, output, "")
 	}
+	owner := a.tree.owner(place + "/wd")
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for _, name := range files {
@@ -63,7 +64,7 @@ func (a *Agent) uploadOne(ctx context.Context, place string, output batch.Output
 			continue
 		}
 		group.Go(func() error {
-			err := a.uploadFile(ctx, client, root, name, blobName(name, pattern, to.Path), to.UploadHeaders)
+			err := a.uploadFile(ctx, client, root, owner, name, blobName(name, pattern, to.Path), to.UploadHeaders)
 			return uploadFailure(err, output, name)
 		})
 	}
@@ -126,13 +127,13 @@ func blobName(name, pattern, prefix string) string {
 }
 
 func (a *Agent) uploadFile(
-	ctx context.Context, client *container.Client, root *os.Root, name, blobName string, headers []batch.UploadHeader,
+	ctx context.Context, client *container.Client, root *os.Root, owner uint32, name, blobName string, headers []batch.UploadHeader,
 ) error {
 	if err := a.fetcher.take(ctx); err != nil {
 		return err
 	}
 	defer a.fetcher.give()
-	file, err := openRegular(root, name)
+	file, err := openRegular(root, name, owner)
 	if err != nil {
 		return err
 	}

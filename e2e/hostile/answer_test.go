@@ -218,3 +218,10 @@ func (s *server) speak(t *testing.T, endpoint, method string, parts ...string) a
 	}
 	return read(t, response)
 }
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v: %s", err, clip(text))
+	}
+}

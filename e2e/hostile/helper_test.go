@@ -1,0 +1,318 @@
+package hostile_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// roleVariable makes the test program one that tasks run.
+const roleVariable = "HOSTILE_ROLE"
+
+// TestMain is the beginning of the tests, and of their tasks.
+func TestMain(m *testing.M) {
+	role, arguments, _ := strings.Cut(os.Getenv(roleVariable), " ")
+	switch role {
+	case "":
+		os.Exit(m.Run())
+	case "tree":
+		plant()
+	case "crowd":
+		crowd(arguments)
+	case "grow":
+		grow()
+	case "spy":
+		spy(os.Getenv("FILES"), os.Getenv("PROCESSES"), os.Getenv("SOCKETS"))
+	case "lock":
+		lock()
+	default:
+		fmt.Println("there is no role", role)
+		os.Exit(2)
+	}
+}
+
+// taskProgram is the test program where tasks of all users can run it.
+func taskProgram(t *testing.T) string {
+	t.Helper()
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := openFolder(t)
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	from, err := os.Open(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	name := filepath.Join(folder, "task")
+	to, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(to, from)
+	if err := firstError(err, to.Chmod(0o755), to.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// do stops a task's role at what cannot be done.
+func do(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(3)
+	}
+}
+
+const (
+	// depth is that of the folders in each other: their path is longer than any path may be.
+	depth = 4000
+	// sparse is the size of a file that takes no room. A task may have no larger one.
+	sparse = 1 << 30
+)
+
+// oddNames are names of files that only the kernel takes for text.
+var oddNames = []string{
+	"\xff\xfe", "new\nline", "carriage\rreturn", "a%2fb", "%2e%2e", `back\slash`, `..\..\x`, "...", " ", "-rf", "con:1", "<b>", "\x7f", "\u202egpj", "☃",
+	strings.Repeat("n", 251), "*", "[", "{a,b}", "?", "'", "a'b", "#", "a?b=c", "~",
+}
+
+// plant leaves in the working directory what no file operation should stumble over.
+func plant() {
+	do(os.WriteFile("plain", []byte("0123456789"), 0o644))
+	do(os.Mkdir("folder", 0o755))
+	do(os.WriteFile("folder/file", []byte("in a folder"), 0o644))
+	for name, target := range links() {
+		do(os.Symlink(target, name))
+	}
+	do(os.Link("plain", "hard"))
+	do(syscall.Mkfifo("pipe", 0o666))
+	_, err := net.Listen("unix", "socket")
+	do(err)
+	file, err := os.Create("sparse")
+	do(err)
+	do(file.Truncate(sparse))
+	do(file.Close())
+	for _, name := range oddNames {
+		do(os.WriteFile("odd-"+name, []byte("odd"), 0o644))
+	}
+	do(os.MkdirAll("closed/inside", 0o755))
+	do(os.WriteFile("closed/inside/file", []byte("x"), 0o000))
+	do(os.Chmod("closed/inside", 0o500))
+	do(os.Chmod("closed", 0o000))
+	dig("deep")
+	fmt.Println("planted")
+}
+
+// links are symbolic links by their names. Those that begin with "in" lead to files of the task.
+func links() map[string]string {
+	own := os.Getenv("AZ_BATCH_TASK_DIR")
+	node := os.Getenv("AZ_BATCH_NODE_ROOT_DIR")
+	return map[string]string{
+		"inside": "plain", "inside-by-folder": "folder/../plain",
+		"out": "/etc/passwd", "out-absolute": own + "/wd/plain", "out-shadow": "/etc/shadow", "out-canary": os.Getenv("CANARY"),
+		"out-state": "../../../../../../state/node.json", "out-state-absolute": filepath.Dir(node) + "/state/node.json",
+		"out-up": "..", "out-up-up": "../../..", "out-root": "/", "out-node": node,
+		"out-other": "../../victim/wd", "out-secret": "../../victim/wd/secret", "out-device": "/dev/zero", "out-self": "/proc/self/environ",
+		"out-process": "/proc/self/root", "loop": "loop", "loop-a": "loop-b", "loop-b": "loop-a", "nowhere": "nothing", "out-long": strings.Repeat("../", 1300) + "etc/passwd",
+	}
+}
+
+// dig makes folders in each other.
+func dig(name string) {
+	back, err := os.Open(".")
+	do(err)
+	do(os.Mkdir(name, 0o755))
+	do(os.Chdir(name))
+	for range depth {
+		do(os.Mkdir("d", 0o755))
+		do(os.Chdir("d"))
+	}
+	do(os.WriteFile("bottom", nil, 0o644))
+	do(back.Chdir())
+	do(back.Close())
+}
+
+// crowd makes a folder of very many files.
+func crowd(count string) {
+	var n int
+	_, err := fmt.Sscan(count, &n)
+	do(err)
+	do(os.Mkdir("crowd", 0o755))
+	for i := range n {
+		fd, err := syscall.Open(fmt.Sprintf("crowd/file-%06d", i), syscall.O_CREAT|syscall.O_WRONLY, 0o644)
+		do(err)
+		do(syscall.Close(fd))
+	}
+	fmt.Println("planted")
+}
+
+// grow writes without end.
+func grow() {
+	file, err := os.Create("growing")
+	do(err)
+	text := []byte(strings.Repeat("x", 64<<10))
+	for begun := false; ; begun = true {
+		_, err := file.Write(text)
+		do(err)
+		if !begun {
+			fmt.Println("planted")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// lock makes what even root cannot remove at once: an immutable file in an immutable folder. Where
+// that cannot be had, it says so.
+func lock() {
+	do(os.Mkdir("locked", 0o755))
+	do(os.WriteFile("locked/file", []byte("x"), 0o644))
+	do(os.WriteFile("locked/log", []byte("x"), 0o644))
+	err := firstError(addFlag("locked/file", immutable), addFlag("locked/log", appendOnly), addFlag("locked", immutable))
+	if err != nil {
+		fmt.Println("cannot lock:", err)
+		return
+	}
+	fmt.Println("planted")
+}
+
+const (
+	getFlags   = 0x80086601 // FS_IOC_GETFLAGS
+	setFlags   = 0x40086602 // FS_IOC_SETFLAGS
+	immutable  = 0x10
+	appendOnly = 0x20
+)
+
+// addFlag gives a file one more attribute of the filesystem.
+func addFlag(name string, flag uint32) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var flags uint32
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, file.Fd(), getFlags, uintptr(unsafe.Pointer(&flags)))
+	if errno == 0 {
+		flags |= flag
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, file.Fd(), setFlags, uintptr(unsafe.Pointer(&flags)))
+	}
+	if errno != 0 {
+		return fmt.Errorf("%s: %w", name, errno)
+	}
+	return nil
+}
+
+// spy says what of other people's files, processes and sockets it can reach.
+func spy(files, processes, sockets string) {
+	for _, name := range strings.Fields(files) {
+		spyFile(name)
+	}
+	for _, process := range strings.Fields(processes) {
+		spyProcess(process)
+	}
+	for _, name := range strings.Fields(sockets) {
+		if conn, err := net.DialTimeout("unix", name, time.Second); err == nil {
+			fmt.Println("connect", name)
+			conn.Close()
+		}
+	}
+	fmt.Println("searched")
+}
+
+func spyFile(name string) {
+	if file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
+		if _, err := file.Read(make([]byte, 1)); err == nil {
+			fmt.Println("read", name)
+		}
+		if names, _ := file.Readdirnames(-1); len(names) > 0 {
+			fmt.Println("list", name)
+		}
+		file.Close()
+	}
+	if file, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0); err == nil {
+		fmt.Println("write", name)
+		file.Close()
+	}
+	own := fmt.Sprintf("spy-%d", len(name))
+	for what, try := range map[string]func() error{
+		"link":    func() error { return os.Link(name, own) },
+		"rename":  func() error { return os.Rename(name, name+".mine") },
+		"remove":  func() error { return syscall.Unlink(name) },
+		"chmod":   func() error { return os.Chmod(name, 0o777) },
+		"add to":  func() error { return os.WriteFile(name+"/spy", nil, 0o644) },
+		"replace": func() error { return os.Symlink("/etc/passwd", name+".new") },
+	} {
+		if err := try(); err == nil {
+			fmt.Println(what, name)
+		}
+	}
+	os.Remove(own)
+}
+
+func spyProcess(process string) {
+	for _, name := range []string{"environ", "mem", "maps", "auxv", "stack", "syscall", "io", "pagemap"} {
+		if file, err := os.Open("/proc/" + process + "/" + name); err == nil {
+			if _, err := file.Read(make([]byte, 1)); err == nil || name == "mem" {
+				fmt.Println("read", name, "of", process)
+			}
+			file.Close()
+		}
+	}
+	for _, name := range []string{"exe", "cwd", "root"} {
+		if _, err := os.Readlink("/proc/" + process + "/" + name); err == nil {
+			fmt.Println("read link", name, "of", process)
+		}
+	}
+	if names, _ := filepath.Glob("/proc/" + process + "/fd/*"); len(names) > 0 {
+		fmt.Println("list descriptors of", process)
+	}
+	// What everybody may read of a process must not hold a secret.
+	for _, name := range []string{"cmdline", "comm", "status"} {
+		if text, err := os.ReadFile("/proc/" + process + "/" + name); err == nil {
+			for _, secret := range strings.Fields(os.Getenv("SECRETS")) {
+				if strings.Contains(string(text), secret) {
+					fmt.Println("find a secret in", name, "of", process)
+				}
+			}
+		}
+	}
+	var pid int
+	_, err := fmt.Sscan(process, &pid)
+	do(err)
+	for _, signal := range []syscall.Signal{0, syscall.SIGCONT, syscall.SIGURG} {
+		if err := syscall.Kill(pid, signal); err == nil {
+			fmt.Println("signal", process)
+		}
+	}
+	if err := syscall.PtraceAttach(pid); err == nil {
+		fmt.Println("trace", process)
+		_ = syscall.PtraceDetach(pid)
+	}
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, pid, 19); err == nil {
+		fmt.Println("slow down", process)
+	}
+	limit := syscall.Rlimit{}
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0); errno == 0 {
+		fmt.Println("read limits of", process)
+	}
+	if err := os.WriteFile("/proc/"+process+"/oom_score_adj", []byte("1000"), 0); err == nil {
+		fmt.Println("offer up", process)
+	}
+}
