@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -194,6 +195,18 @@ func (c *connection) Close() error {
 	c.drop()
 	c.of.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// Write lets go of what a client did not take in time: the kernel would go on
+// to hold it, for a client that may have stopped to read for good.
+func (c *connection) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		if conn, ok := c.Conn.(*net.TCPConn); ok {
+			_ = conn.SetLinger(0) // the connection is about to be closed
+		}
+	}
+	return n, err
 }
 
 // observe is a server's ConnState.

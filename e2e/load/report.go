@@ -184,6 +184,9 @@ func (r *report) table() string {
 	for _, what := range slices.Sorted(maps.Keys(r.ops.counts)) {
 		fmt.Fprintf(&b, "| %s | %.1f |\n", what, float64(r.ops.counts[what])/r.length.Seconds())
 	}
+	if r.probe != nil {
+		fmt.Fprintf(&b, "\nThe probe was refused %d times.\n", r.probe.Refused)
+	}
 	if n := len(r.samples); n > 0 {
 		fmt.Fprintf(&b, "\nThe server used %.2f cores and refused %.0f requests.\n",
 			(r.samples[n-1].processor-r.samples[0].processor)/float64(max(1, n-1)), r.samples[n-1].refused)
