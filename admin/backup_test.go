@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -344,4 +345,37 @@ func churn(db *store.DB, disk *blob.Disk, turn int) error {
 		}
 	}
 	return err
+}
+
+// TestCopyHasEveryTable fails when a migration adds a table that CopyTo and
+// Import do not know.
+func TestCopyHasEveryTable(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, filepath.Join(t.TempDir(), "batchyard.db"))
+	db := h.open()
+	defer func() { h.check(db.Close()) }()
+	var tables []string
+	h.check(db.View(t.Context(), func(tx *store.Tx) error {
+		rows, err := tx.Query(`
+			SELECT name FROM sqlite_schema
+			WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'goose_%' AND name <> 'lease'
+			ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			if err := rows.Scan(&name); err != nil {
+				return err
+			}
+			tables = append(tables, name)
+		}
+		return rows.Err()
+	}))
+	copied := store.CopiedTables()
+	slices.Sort(copied)
+	if diff := cmp.Diff(tables, copied); diff != "" {
+		t.Errorf("tables there are (-), tables that are copied (+):\n%s", diff)
+	}
 }

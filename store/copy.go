@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/batchyard/batchyard/batch"
@@ -21,6 +22,9 @@ var copiedTables = []string{
 	"account", "pool", "node", "job", "task", "removal",
 	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
 }
+
+// CopiedTables names the tables that a copy has.
+func CopiedTables() []string { return slices.Clone(copiedTables) }
 
 // copyStep is how many rows of a table go in one update.
 const copyStep = 500
