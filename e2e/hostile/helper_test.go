@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		grow()
 	case "spy":
 		spy(os.Getenv("FILES"), os.Getenv("PROCESSES"), os.Getenv("SOCKETS"))
+	case "noise":
+		noise(arguments)
 	case "lock":
 		lock()
 	default:
@@ -129,7 +131,7 @@ func links() map[string]string {
 		"inside": "plain", "inside-by-folder": "folder/../plain",
 		"out": "/etc/passwd", "out-absolute": own + "/wd/plain", "out-shadow": "/etc/shadow", "out-canary": os.Getenv("CANARY"),
 		"out-state": "../../../../../../state/node.json", "out-state-absolute": filepath.Dir(node) + "/state/node.json",
-		"out-up": "..", "out-up-up": "../../..", "out-root": "/", "out-node": node,
+		"inside-up": "..", "out-up-up": "../../..", "out-root": "/", "out-node": node,
 		"out-other": "../../victim/wd", "out-secret": "../../victim/wd/secret", "out-device": "/dev/zero", "out-self": "/proc/self/environ",
 		"out-process": "/proc/self/root", "loop": "loop", "loop-a": "loop-b", "loop-b": "loop-a", "nowhere": "nothing", "out-long": strings.Repeat("../", 1300) + "etc/passwd",
 	}
@@ -219,6 +221,35 @@ func addFlag(name string, flag uint32) error {
 	return nil
 }
 
+// dialSocket connects to a socket by way of its folder: an address has no room for its whole name.
+func dialSocket(name string) (net.Conn, error) {
+	back, err := os.Getwd()
+	do(err)
+	if err := os.Chdir(filepath.Dir(name)); err != nil {
+		return nil, err
+	}
+	conn, err := net.DialTimeout("unix", filepath.Base(name), 5*time.Second)
+	do(os.Chdir(back))
+	return conn, err
+}
+
+// noise says to a socket what nobody says who belongs to it.
+func noise(socket string) {
+	for _, text := range []string{
+		"", "\x00\x00\x00\x00", "\xff\xff\xff\xff\xff\xff\xff\xff", "{}", "null\n", `{"hello":{}}`, strings.Repeat("[", 1<<20), "GET / HTTP/1.1\r\n\r\n",
+		strings.Repeat("x", 8<<20),
+	} {
+		conn, err := dialSocket(socket)
+		do(err)
+		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		if _, err := conn.Write([]byte(text)); err == nil {
+			_, _ = conn.Read(make([]byte, 1<<10))
+		}
+		conn.Close()
+	}
+	fmt.Println("planted")
+}
+
 // spy says what of other people's files, processes and sockets it can reach.
 func spy(files, processes, sockets string) {
 	for _, name := range strings.Fields(files) {
@@ -228,7 +259,7 @@ func spy(files, processes, sockets string) {
 		spyProcess(process)
 	}
 	for _, name := range strings.Fields(sockets) {
-		if conn, err := net.DialTimeout("unix", name, time.Second); err == nil {
+		if conn, err := dialSocket(name); err == nil {
 			fmt.Println("connect", name)
 			conn.Close()
 		}
@@ -252,12 +283,11 @@ func spyFile(name string) {
 	}
 	own := fmt.Sprintf("spy-%d", len(name))
 	for what, try := range map[string]func() error{
-		"link":    func() error { return os.Link(name, own) },
-		"rename":  func() error { return os.Rename(name, name+".mine") },
-		"remove":  func() error { return syscall.Unlink(name) },
-		"chmod":   func() error { return os.Chmod(name, 0o777) },
-		"add to":  func() error { return os.WriteFile(name+"/spy", nil, 0o644) },
-		"replace": func() error { return os.Symlink("/etc/passwd", name+".new") },
+		"link":   func() error { return os.Link(name, own) },
+		"rename": func() error { return os.Rename(name, name+".mine") },
+		"remove": func() error { return syscall.Unlink(name) },
+		"chmod":  func() error { return os.Chmod(name, 0o777) },
+		"add to": func() error { return os.WriteFile(name+"/spy", nil, 0o644) },
 	} {
 		if err := try(); err == nil {
 			fmt.Println(what, name)

@@ -45,6 +45,7 @@ type server struct {
 	storageKey auth.Key
 	authority  *x509.CertPool
 
+	user    *syscall.SysProcAttr
 	command *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
 	pools   []batch.PoolID
@@ -53,7 +54,13 @@ type server struct {
 // newServer starts a server, on SQLite if database is empty, and ends it with the test.
 func newServer(t *testing.T, database string) *server {
 	t.Helper()
-	s := &server{folder: openFolder(t), ended: make(chan struct{}), storageKey: newKey(t)}
+	return newServerOf(t, database, nil)
+}
+
+// newServerOf starts a server as another user.
+func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr) *server {
+	t.Helper()
+	s := &server{user: user, folder: openFolder(t), ended: make(chan struct{}), storageKey: newKey(t)}
 	s.data = filepath.Join(s.folder, "data")
 	s.storage = "https://" + freePort(t)
 	s.Client = &client.Client{
@@ -77,6 +84,13 @@ func newServer(t *testing.T, database string) *server {
 	}
 	if err := os.WriteFile(filepath.Join(s.folder, "canary"), []byte(canary), 0o644); err != nil {
 		t.Fatal(err)
+	}
+	if user != nil {
+		for _, name := range []string{s.folder, s.configFile()} {
+			if err := os.Chown(name, int(user.Credential.Uid), int(user.Credential.Gid)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	t.Cleanup(func() { s.cleanUp(t) })
 	s.start(t)
@@ -157,7 +171,7 @@ func (s *server) start(t *testing.T) {
 	}
 	defer log.Close()
 	s.command = exec.CommandContext(context.WithoutCancel(t.Context()), program, "server", "--config", s.configFile())
-	s.command.Stdout, s.command.Stderr = log, log
+	s.command.Stdout, s.command.Stderr, s.command.SysProcAttr = log, log, s.user
 	s.command.Env = append(os.Environ(), "BATCHYARD_CANARY="+canary)
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
