@@ -169,7 +169,8 @@ func (r *taskRecord) judgeEnd(job *jobRecord, task *client.Task, runs []attempt,
 	}
 }
 
-// judgeRuns: each run after the first needs a reason, and begins when the one before is over.
+// judgeRuns: each run after the first needs a reason, and begins when the one before is over. An
+// attempt may begin again when keeper and agent were killed before the server had heard of it.
 func (r *taskRecord) judgeRuns(job *jobRecord, runs []attempt, losses map[string][]time.Time, complain func(string, ...any)) {
 	retries := 0
 	for i, run := range runs {
@@ -182,13 +183,13 @@ func (r *taskRecord) judgeRuns(job *jobRecord, runs []attempt, losses map[string
 			continue
 		}
 		before := runs[i-1]
-		if run.number <= before.number {
+		lost := slices.ContainsFunc(losses[before.node], func(at time.Time) bool { return at.After(before.begin) && at.Before(run.begin) })
+		if run.number < before.number || run.number == before.number && !lost {
 			complain("attempt %d follows attempt %d", run.number, before.number)
 		}
 		if run.begin.Before(before.end) {
 			complain("attempt %d began before attempt %d had ended", run.number, before.number)
 		}
-		lost := slices.ContainsFunc(losses[before.node], func(at time.Time) bool { return at.After(before.begin) && at.Before(run.begin) })
 		switch {
 		case lost, job.requeued:
 		case !before.end.IsZero() && r.code != 0 && retries < r.retries:

@@ -92,8 +92,8 @@ func deckOf(database bool) []strike {
 // partLength is after how many kills the customers rest and everything is compared.
 const partLength = 25
 
-// blow has so many kills happen. In a long storm the server is also silent for more than a lease
-// once a part, so that nodes are truly lost.
+// blow has so many kills happen. Once a part an agent is silent for more than a lease, so that its
+// node is truly lost, and in a long storm the server is too.
 func (s *storm) blow(t *testing.T, kills int) {
 	var deck []strike
 	for n := range kills {
@@ -106,7 +106,10 @@ func (s *storm) blow(t *testing.T, kills int) {
 		}
 		next := deck[0]
 		deck = deck[1:]
-		if n%partLength == partLength/2 {
+		switch n % partLength {
+		case partLength / 3:
+			next = strike{"agent, stopped for longer than a lease", (*storm).freeze}
+		case partLength * 2 / 3:
 			next = strike{"server, for longer than a lease", (*storm).silence}
 		}
 		pause(t.Context(), time.Duration(s.dice.IntN(1500))*time.Millisecond)
@@ -164,14 +167,8 @@ func (s *storm) strikeProcess(t *testing.T, node batch.NodeID, log string) {
 	limited, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	err := poll(limited, func(context.Context) (bool, error) {
-		found := processes(func(proc string) bool {
-			file := stderrOf(proc)
-			return filepath.Base(file) == log && strings.HasPrefix(file, s.nodeFolder(node)+"/")
-		})
-		for _, pid := range found {
-			if syscall.Kill(pid, syscall.SIGKILL) == nil {
-				return true, nil
-			}
+		if pid := s.find(node, log); pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			return true, nil
 		}
 		select {
 		case <-s.ended:
@@ -186,13 +183,43 @@ func (s *storm) strikeProcess(t *testing.T, node batch.NodeID, log string) {
 	}
 }
 
+// find finds the process of a node that writes to a log, 0 if there is none.
+func (s *storm) find(node batch.NodeID, log string) int {
+	found := processes(func(proc string) bool {
+		file := stderrOf(proc)
+		return filepath.Base(file) == log && strings.HasPrefix(file, s.nodeFolder(node)+"/")
+	})
+	if len(found) == 0 {
+		return 0
+	}
+	return found[0]
+}
+
 // errNobody ends waiting for a process that nobody would start.
 var errNobody = &batch.Error{Code: batch.CodeNodeNotFound, Message: "there is no server to start it"}
 
-// silence keeps the server away for longer than a lease: the nodes end their tasks by themselves.
+// silence keeps the server away for longer than a lease, and has the data checked meanwhile: the
+// nodes end their tasks by themselves.
 func (s *storm) silence(t *testing.T) {
 	t.Helper()
 	s.kill(t)
-	pause(t.Context(), s.lease*5/4)
+	over := time.After(s.lease * 5 / 4)
+	s.checkData(t)
+	<-over
 	s.start(t)
+}
+
+// freeze stops the agent of a node for so long that the server gives the node's tasks away.
+func (s *storm) freeze(t *testing.T) {
+	t.Helper()
+	node := s.nodes[s.dice.IntN(2)]
+	pid := s.find(node, "agent.log")
+	if pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+		s.missed++
+		return
+	}
+	pause(t.Context(), s.lease*2)
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Errorf("let the agent of %s go on: %v", node, err)
+	}
 }

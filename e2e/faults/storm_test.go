@@ -7,10 +7,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +117,7 @@ func (s *storm) keepEvidence(t *testing.T) {
 	if !t.Failed() {
 		return
 	}
+	s.askStacks(t)
 	folder, err := os.MkdirTemp("/var/tmp", "batchyard-storm-")
 	if err != nil {
 		t.Error(err)
@@ -134,6 +137,19 @@ func (s *storm) keepEvidence(t *testing.T) {
 		}
 	}
 	t.Logf("journal of the customers, log of the actors and logs of server and nodes are in %s", folder)
+}
+
+// askStacks has agents and keepers end and say in their logs what they were about to do.
+func (s *storm) askStacks(t *testing.T) {
+	asked := s.nodeProcesses()
+	for _, pid := range asked {
+		_ = syscall.Kill(pid, syscall.SIGQUIT)
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+	defer cancel()
+	_ = poll(limited, func(context.Context) (bool, error) {
+		return !slices.ContainsFunc(asked, func(pid int) bool { return slices.Contains(s.nodeProcesses(), pid) }), nil
+	})
 }
 
 // note writes what a customer has asked, and what came of it, to the journal.
@@ -190,7 +206,6 @@ func (s *storm) settle(t *testing.T) {
 			found.tasks[job.id] = s.list(t, job)
 		}
 	}
-	await(t, "no process of a task is left", func(context.Context) (bool, error) { return len(marked(s.mark)) == 0, nil })
 	var err error
 	if found.cues, err = readCues(filepath.Join(s.stage, "log")); err != nil {
 		t.Error(err)
@@ -198,6 +213,10 @@ func (s *storm) settle(t *testing.T) {
 	for _, complaint := range judge(jobs, found) {
 		s.violated("%s", complaint)
 	}
+	if t.Failed() {
+		t.FailNow() // while everything is as it was
+	}
+	awaitNone(t, s.mark)
 	s.checkOutputs(t, jobs, found)
 	for _, c := range s.customers {
 		for _, complaint := range c.checkBlobs(t.Context()) {
@@ -205,6 +224,7 @@ func (s *storm) settle(t *testing.T) {
 		}
 	}
 	s.checkNodes(t)
+	s.checkData(t)
 	s.clear(t, jobs)
 }
 
@@ -212,7 +232,11 @@ func (s *storm) settle(t *testing.T) {
 // false when the job is gone, which it may only be if somebody has deleted it.
 func (s *storm) awaitQuiet(t *testing.T, job *jobRecord) (exists bool) {
 	t.Helper()
-	limited, cancel := context.WithTimeout(t.Context(), patience)
+	enough := patience
+	if t.Failed() {
+		enough = 5 * time.Second // one job that does not end holds up others
+	}
+	limited, cancel := context.WithTimeout(t.Context(), enough)
 	defer cancel()
 	var counts client.Counts
 	var got client.Job
@@ -230,7 +254,7 @@ func (s *storm) awaitQuiet(t *testing.T, job *jobRecord) (exists bool) {
 		return false
 	}
 	if err != nil {
-		s.violated("job %s, state %s, has tasks in counts %+v that do not end: %v\n%s", job.id, got.State, counts, err, s.tails())
+		s.violated("job %s, state %s, has tasks in counts %+v that do not end: %v", job.id, got.State, counts, err)
 	}
 	return true
 }
@@ -309,6 +333,18 @@ func (s *storm) checkNodes(t *testing.T) {
 	}
 }
 
+// checkData has the program itself look whether database, blobs and node folders agree, which it
+// can do beside the server.
+func (s *storm) checkData(t *testing.T) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), s.program, "admin", "fsck", "--deep", "--config", s.configFile())
+	text, err := command.CombinedOutput()
+	s.note("fsck", string(text), err)
+	if err != nil {
+		s.violated("fsck: %v\n%s", err, text)
+	}
+}
+
 // clear deletes all jobs and blobs.
 func (s *storm) clear(t *testing.T, jobs []*jobRecord) {
 	t.Helper()
@@ -331,14 +367,16 @@ func (s *storm) clear(t *testing.T, jobs []*jobRecord) {
 }
 
 // losses are the moments at which a node lost its tasks because its keeper was killed or its
-// lease was over, which needs a reason too.
+// lease was over, by its own clock or by the server's. The latter need a reason too.
 func (s *storm) losses(t *testing.T) map[string][]time.Time {
 	t.Helper()
 	losses := map[string][]time.Time{}
 	for _, node := range s.nodes {
 		name := string(node)
 		losses[name] = slices.Clone(s.fallen[name])
-		for _, at := range s.expirations(t, node) {
+		keeper := logged(t, filepath.Join(s.nodeFolder(node), "state", "keeper", "keeper.log"), "lease has run out")
+		server := logged(t, s.logFile(), "lost contact with compute node", "node="+name+" ")
+		for _, at := range append(keeper, server...) {
 			if calm := s.longestCalm(interval{at.Add(-s.lease), at}); calm > s.lease/2 {
 				s.violated("the lease of %s ran out at %s, although the server was there for %v before", name, at.Format(clockTime), calm)
 			}
@@ -348,26 +386,31 @@ func (s *storm) losses(t *testing.T) map[string][]time.Time {
 	return losses
 }
 
-// expirations are the moments at which a node's keeper killed its tasks because the lease was over.
-func (s *storm) expirations(t *testing.T, node batch.NodeID) (moments []time.Time) {
+// logged are the times of the lines of a log that have all the words.
+func logged(t *testing.T, file string, words ...string) (moments []time.Time) {
 	t.Helper()
-	log, err := os.Open(filepath.Join(s.nodeFolder(node), "state", "keeper", "keeper.log"))
+	log, err := os.Open(file)
 	if err != nil {
 		t.Error(err)
 		return nil
 	}
 	defer log.Close()
 	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if !strings.Contains(lines.Text(), "lease has run out") {
+		line := lines.Text()
+		if slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
 			continue
 		}
-		word, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "time="), " ")
+		word, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
 		at, err := time.Parse(time.RFC3339Nano, word)
 		if err != nil {
-			t.Errorf("line %q: %v", lines.Text(), err)
+			t.Errorf("line %q: %v", line, err)
 		}
 		moments = append(moments, at)
+	}
+	if err := lines.Err(); err != nil {
+		t.Error(err)
 	}
 	return moments
 }
