@@ -11,6 +11,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/store"
 )
 
 // taskAnswer is a task as the protocol shows it.
@@ -95,7 +96,7 @@ func listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
-	if q.Brief, err = c.brief(); err != nil {
+	if q.Detail, err = c.detail(); err != nil {
 		return err
 	}
 	page, err := c.Control.Tasks(c.context(), c.account, c.job(), q)
@@ -105,22 +106,24 @@ func listTasks(c *call) error {
 	return list(c, kindTask, "tasks", page, showTask)
 }
 
-// brief tells that nothing is selected that is in the specification of a task
-// alone.
-func (c *call) brief() (bool, error) {
+// detail is how much of each task has to be read for what is selected.
+func (c *call) detail() (store.Detail, error) {
 	selected, err := c.selection(kindTask)
 	if err != nil || selected.All() || c.version.shapes[kindTask] != nil {
-		return false, err
+		return store.WholeTask, err
 	}
+	detail := store.TaskState
 	for _, m := range c.project(kindTask, selected) {
 		switch m.name {
 		case "id", "url", "eTag", "lastModified", "creationTime", "state", "stateTransitionTime", "previousState",
-			"previousStateTransitionTime", "executionInfo", "nodeInfo":
+			"previousStateTransitionTime":
+		case "executionInfo", "nodeInfo":
+			detail = store.TaskRun
 		default:
-			return false, nil
+			return store.WholeTask, nil
 		}
 	}
-	return true, nil
+	return detail, nil
 }
 
 func updateTask(c *call) error {

@@ -20,9 +20,8 @@ type Query struct {
 	Max int
 	// Token is the Next of the page before; empty for the first page.
 	Token string
-	// Brief tells that of tasks no more of the specification is wanted than
-	// the id.
-	Brief bool
+	// Detail is how much of each task is wanted.
+	Detail store.Detail
 }
 
 // Page is a part of a list. Next is the token of the page after it, or empty.

@@ -1,12 +1,14 @@
 package control_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/store/storetest"
 )
 
 func TestLists(t *testing.T) {
@@ -85,4 +87,37 @@ func TestLists(t *testing.T) {
 	}
 	_, err = y.Nodes(ctx(t), acct, "none", control.Query{})
 	y.refused(err, batch.CodeResourceNotFound)
+}
+
+func TestListsThatGoThroughALargeJob(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, storetest.SQLite(t))
+	y.prepare(0, 1)
+	y.addTasks("job", "t", 100)
+	for _, n := range []int{3, 40, 60, 61, 99} {
+		_, err := y.TerminateTask(ctx(t), acct, "job", batch.TaskID(fmt.Sprintf("t-%03d", n)), batch.Conditions{})
+		y.check(err)
+	}
+	// No index knows of the end of a task.
+	filter := "executionInfo/endTime gt DateTime'2000-01-01T00:00:00Z'"
+	want := []batch.TaskID{"t-003", "t-040", "t-060", "t-061", "t-099"}
+	for _, size := range []int{0, 1, 2, 3, 4, 5} {
+		var got []batch.TaskID
+		q := control.Query{Filter: filter, Max: size}
+		for more := true; more; more = q.Token != "" {
+			page, err := y.Tasks(ctx(t), acct, "job", q)
+			y.check(err)
+			for _, task := range page.Items {
+				got = append(got, task.ID)
+			}
+			q.Token = page.Next
+		}
+		if diff := cmp.Diff(got, want); diff != "" {
+			t.Errorf("pages of %d: %s", size, diff)
+		}
+	}
+	page, err := y.Tasks(ctx(t), acct, "job", control.Query{Filter: "displayName eq 'none'"})
+	if y.check(err); len(page.Items) > 0 {
+		t.Errorf("got %v", page.Items)
+	}
 }

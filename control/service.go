@@ -28,6 +28,9 @@ type Options struct {
 	// AllowHosts are hosts, as host:port, that fetches for tasks may reach
 	// although they are loopback or link-local addresses.
 	AllowHosts []string
+	// NearTasks is how many tasks a list with a filter looks at before it goes
+	// through the rest of a large job from two places at once; 20,000 if zero.
+	NearTasks int64
 	// Metrics is where counters are registered; nowhere if nil.
 	Metrics prometheus.Registerer
 }
@@ -40,6 +43,7 @@ type Service struct {
 	lease      time.Duration
 	accountURL func(batch.AccountName) string
 	allowHosts []string
+	nearTasks  int64
 
 	accounts accounts
 	contacts contacts
@@ -62,9 +66,12 @@ func New(o Options) *Service {
 	if o.AccountURL == nil {
 		o.AccountURL = func(batch.AccountName) string { return "" }
 	}
+	if o.NearTasks == 0 {
+		o.NearTasks = 20_000
+	}
 	return &Service{
 		db: o.DB, log: o.Log, now: o.Now, lease: o.Lease,
-		accountURL: o.AccountURL, allowHosts: o.AllowHosts,
+		accountURL: o.AccountURL, allowHosts: o.AllowHosts, nearTasks: o.NearTasks,
 		metrics: newMetrics(o.Metrics),
 	}
 }

@@ -49,7 +49,7 @@ func (y *yard) open() {
 	db, err := store.Open(context.Background(), store.Options{URL: y.url})
 	y.check(err)
 	y.db = db
-	y.Service = control.New(control.Options{DB: db, Now: func() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) }})
+	y.Service = control.New(control.Options{DB: db, NearTasks: 10, Now: func() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) }})
 	y.current.Store(y.Service)
 }
 

@@ -19,6 +19,8 @@ import (
 type List struct {
 	// After is the key of the last item of the page before, empty at first.
 	After string
+	// Until is the last key that is wanted, empty for no end.
+	Until string
 	// Max is how many items are wanted; 0 for all.
 	Max int
 	// Where adds a condition on the columns of the table. It is given the
@@ -34,6 +36,10 @@ func (l List) query(text, id string, args ...any) (string, []any) {
 	if l.After != "" {
 		args = append(args, l.After)
 		b.WriteString("\nAND " + id + " > $" + strconv.Itoa(len(args)))
+	}
+	if l.Until != "" {
+		args = append(args, l.Until)
+		b.WriteString("\nAND " + id + " <= $" + strconv.Itoa(len(args)))
 	}
 	if l.Where != nil {
 		clause, more := l.Where(len(args) + 1)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"database/sql"
 	"math"
 	"slices"
 	"strconv"
@@ -9,14 +10,62 @@ import (
 	"github.com/batchyard/batchyard/batch"
 )
 
-// BriefTasks returns the tasks of a job in the short form.
-func (tx *Tx) BriefTasks(account batch.AccountName, job batch.JobID, list List) ([]batch.Task, error) {
+// Detail is how much of each task of a list is wanted. The less it is, the
+// less there is to decode.
+type Detail int
+
+// Details: everything, the short form, and the short form of which only names,
+// times of creation and changes, states and the stamp are set.
+const (
+	WholeTask Detail = iota
+	TaskRun
+	TaskState
+)
+
+// columns are what a query selects for a detail, and what reads it.
+func (d Detail) columns() (string, func(scanner) (batch.Task, error)) {
+	switch d {
+	case TaskState:
+		return `task.account, task.job, task.id, task.name, task.stamp, task.created, task.state, task.changed,
+			task.prev_state, task.prev_changed, ` + jobName, scanState
+	case TaskRun:
+		return taskColumns + ", " + jobName, scanShort
+	}
+	return taskColumns + ", " + jobName + ", body", scanTask
+}
+
+func scanState(row scanner) (batch.Task, error) {
+	var t batch.Task
+	var job, key, own, jobOwn string
+	var created, changed, previous sql.NullInt64
+	err := row.Scan(&t.Account, &job, &key, &own, &t.Stamp, &created, &t.State, &changed, &t.PreviousState, &previous, &jobOwn)
+	t.ID, t.Job = named[batch.TaskID](key, own), named[batch.JobID](job, jobOwn)
+	t.CreationTime, t.StateTransitionTime, t.PreviousStateTransitionTime = moment(created), moment(changed), moment(previous)
+	return t, err
+}
+
+// TasksInPart returns the tasks of a job as far as a detail says.
+func (tx *Tx) TasksInPart(account batch.AccountName, job batch.JobID, list List, detail Detail) ([]batch.Task, error) {
+	columns, scan := detail.columns()
 	text, args := list.query(`
-		SELECT `+taskColumns+`, `+jobName+`
+		SELECT `+columns+`
 		FROM task
 		WHERE account = $1 AND job = $2`, "id", string(account), batch.Key(job))
 	rows, err := tx.Query(text, args...)
-	return all("list tasks", rows, err, scanShort)
+	return all("list tasks", rows, err, scan)
+}
+
+// TaskKeyAt is the key of the task that has so many others between itself and a
+// key, in the order of keys; ErrNotFound if there are not as many.
+func (tx *Tx) TaskKeyAt(account batch.AccountName, job batch.JobID, after string, between int64) (string, error) {
+	return one("find key of task", tx.QueryRow(`
+		SELECT id
+		FROM task
+		WHERE account = $1 AND job = $2 AND id > $3
+		ORDER BY id
+		LIMIT 1 OFFSET $4`, string(account), batch.Key(job), after, between), func(row scanner) (key string, err error) {
+		return key, row.Scan(&key)
+	})
 }
 
 // ChangeList selects a page of the tasks of a job in the order in which their
@@ -35,8 +84,8 @@ type ChangeList struct {
 	Max int
 	// Where is an additional condition, as in List.
 	Where func(first int) (clause string, args []any)
-	// Brief asks for the short form.
-	Brief bool
+	// Detail is how much of each is wanted.
+	Detail Detail
 }
 
 // TasksByChange returns tasks in the order of their last changes.
@@ -58,10 +107,7 @@ func (tx *Tx) TasksByChange(account batch.AccountName, job batch.JobID, list Cha
 }
 
 func (tx *Tx) tasksByChange(account batch.AccountName, job batch.JobID, state batch.TaskState, list ChangeList) ([]batch.Task, error) {
-	columns, scan := ", body", scanTask
-	if list.Brief {
-		columns, scan = "", scanShort
-	}
+	columns, scan := list.Detail.columns()
 	after, to := int64(math.MinInt64), int64(math.MaxInt64)
 	if list.From != nil {
 		after = *list.From
@@ -74,7 +120,7 @@ func (tx *Tx) tasksByChange(account batch.AccountName, job batch.JobID, state ba
 	}
 	args := []any{string(account), batch.Key(job), string(state), after, list.After, to}
 	text := `
-		SELECT ` + taskColumns + `, ` + jobName + columns + `
+		SELECT ` + columns + `
 		FROM task
 		WHERE account = $1 AND job = $2 AND state = $3
 			AND (changed, id) > (CAST($4 AS bigint), CAST($5 AS keytext)) AND changed <= CAST($6 AS bigint)`

@@ -105,16 +105,48 @@ func TestTasks(t *testing.T) {
 			want := slices.Concat(y.tasks[:7], y.tasks[8:], y.tasks[7:8])
 			diff(t, want, first)
 			diff(t, shorts(want[247:]), byChange(store.ChangeList{
-				States: both, Max: 10, AfterTime: want[246].StateTransitionTime.UnixMicro(), After: batch.Key(want[246].ID), Brief: true,
+				States: both, Max: 10, AfterTime: want[246].StateTransitionTime.UnixMicro(), After: batch.Key(want[246].ID), Detail: store.TaskRun,
 			}))
 			ended := y.tasks[7].StateTransitionTime.UnixMicro()
 			diff(t, y.tasks[7:8], byChange(store.ChangeList{States: both, Max: 10, From: &ended}))
 			before := ended - 1
 			diff(t, 249, len(byChange(store.ChangeList{States: both, Max: 300, To: &before})))
 			diff(t, 0, len(byChange(store.ChangeList{States: both[:1], Max: 300, To: &before})))
-			diff(t, shorts(y.tasks[3:5]), view(t, db, func(tx *store.Tx) ([]batch.Task, error) {
-				return tx.BriefTasks("acct", "job", store.List{After: "task-0002", Max: 2})
-			}))
+		})
+
+		t.Run("lists have as much of each as is wanted", func(t *testing.T) {
+			part := func(d store.Detail) []batch.Task {
+				return view(t, db, func(tx *store.Tx) ([]batch.Task, error) {
+					return tx.TasksInPart("acct", "job", store.List{After: "task-0005", Until: "task-0007", Max: 5}, d)
+				})
+			}
+			diff(t, y.tasks[6:8], part(store.WholeTask))
+			diff(t, shorts(y.tasks[6:8]), part(store.TaskRun))
+			var states []batch.Task
+			for _, task := range y.tasks[6:8] {
+				states = append(states, batch.Task{
+					TaskSpecification: batch.TaskSpecification{ID: task.ID}, Account: task.Account, Job: task.Job, Stamp: task.Stamp,
+					CreationTime: task.CreationTime, State: task.State, StateTransitionTime: task.StateTransitionTime,
+					PreviousState: task.PreviousState, PreviousStateTransitionTime: task.PreviousStateTransitionTime,
+				})
+			}
+			diff(t, states, part(store.TaskState))
+		})
+
+		t.Run("a key is found by its place", func(t *testing.T) {
+			at := func(between int64) (key string, err error) {
+				err = db.View(t.Context(), func(tx *store.Tx) error {
+					key, err = tx.TaskKeyAt("acct", "job", "task-0100", between)
+					return err
+				})
+				return key, err
+			}
+			if key, err := at(9); key != "task-0110" || err != nil {
+				t.Errorf("got %q (%v)", key, err)
+			}
+			if _, err := at(149); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("got %v", err)
+			}
 		})
 
 		t.Run("filter looks at columns", func(t *testing.T) {
