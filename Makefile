@@ -53,6 +53,7 @@ check: lint test ## What CI runs: lint, then test
 test: ## Run all tests: unit with race detector, store on PostgreSQL, official clients
 	@begin=$$SECONDS; \
 	$(MAKE) test-unit; \
+	$(MAKE) test-virtual; \
 	$(MAKE) test-postgres; \
 	$(MAKE) test-e2e; \
 	echo "make test: everything passed in $$((SECONDS - begin)) seconds"
@@ -62,6 +63,10 @@ test-unit: ## Run the tests of our own packages with the race detector
 	@command -v gcc >/dev/null || tools/apt-install gcc libc6-dev
 	cd tools && go test ./...
 	CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-virtual
+test-virtual: ## Run clusters in virtual time at full size, which is without the race detector
+	go test -timeout $(TEST_TIMEOUT) ./batchtest
 
 .PHONY: test-postgres
 test-postgres: ## Run the store's suite against a PostgreSQL server of its own

@@ -18,7 +18,7 @@ var (
 )
 
 const (
-	bigSlots = 4
+	bigSlots = 16
 	bigJobs  = 5
 	// step is how often everything is counted anew.
 	step = 10 * time.Second
@@ -81,12 +81,12 @@ func (b *big) addTasks(from, to int) {
 		for i := first; i < min(first+100, to); i++ {
 			slots, exit := 1, 0
 			if b.rand.IntN(20) == 0 {
-				slots = 2 + b.rand.IntN(bigSlots-1)
+				slots = 2 + b.rand.IntN(4)
 			}
 			if b.rand.IntN(50) == 0 {
 				exit = 1 + b.rand.IntN(9)
 			}
-			length := time.Duration(5*(1+b.rand.IntN(10))) * time.Second
+			length := time.Duration(20*(1+b.rand.IntN(4))) * time.Second
 			specs = append(specs, batch.TaskSpecification{
 				ID: batch.TaskID(fmt.Sprintf("t%06d", i)), RequiredSlots: slots, CommandLine: batchtest.Script(length, exit, slots),
 			})
@@ -227,5 +227,6 @@ func (b *big) finish() {
 		b.t.Errorf("%d of %d tasks are completed and %d slots in use", total, b.tasks, n)
 	}
 	check(b.t, violations(b.Witness))
-	b.t.Logf("%d nodes, %d tasks, %d processes, %v of virtual time", len(b.Machines()), total, b.Witness.Began(), b.Witness.Age())
+	calls, _ := b.Traffic()
+	b.t.Logf("%d nodes, %d tasks, %d processes, %d calls, %v of virtual time", len(b.Machines()), total, b.Witness.Began(), calls, b.Witness.Age())
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ type Cluster struct {
 	living  context.Context // the lifetime of the cluster
 	die     context.CancelFunc
 	work    sync.WaitGroup
+	arrived atomic.Int64 // calls of nodes
 
 	mu       sync.Mutex // guards all below
 	server   *server    // nil while it is down
@@ -167,6 +169,7 @@ func (c *Cluster) Server() *control.Service {
 
 // sync is a call that has arrived at the server.
 func (c *Cluster) sync(ctx context.Context, m *Machine, report batch.NodeReport) (batch.NodeOrders, error) {
+	c.arrived.Add(1)
 	c.mu.Lock()
 	s := c.server
 	if s != nil {
@@ -281,3 +284,9 @@ func (c *Cluster) Note(format string, args ...any) { c.note(format, args...) }
 
 // Up tells whether the server runs.
 func (c *Cluster) Up() bool { return c.current() != nil }
+
+// Traffic is how many calls of nodes have arrived, and what the database did
+// since the server began.
+func (c *Cluster) Traffic() (calls int64, database store.Stats) {
+	return c.arrived.Load(), c.current().db.Stats()
+}

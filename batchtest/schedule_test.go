@@ -54,10 +54,10 @@ func newSchedule(seed uint64) *schedule {
 		seed: seed, nodes: 2 + r.IntN(3), slots: 1 + r.IntN(3),
 		lease: []time.Duration{10 * time.Second, 20 * time.Second, time.Minute}[r.IntN(3)],
 	}
-	for i := range 8 + r.IntN(17) {
+	for i := range 6 + r.IntN(13) {
 		s.tasks = append(s.tasks, s.task(i, r))
 	}
-	if r.IntN(3) == 0 {
+	if r.IntN(5) == 0 {
 		s.addQuick(r)
 	}
 	slices.SortStableFunc(s.tasks, func(a, b task) int { return int(a.at - b.at) })
@@ -89,7 +89,7 @@ func (s *schedule) task(i int, r *rand.Rand) task {
 // have slots for.
 func (s *schedule) addQuick(r *rand.Rand) {
 	at := between(r, 0, 2*s.lease)
-	for i := range 20 + r.IntN(60) {
+	for i := range 20 + r.IntN(30) {
 		s.tasks = append(s.tasks, task{
 			job: batch.JobID(fmt.Sprintf("job-%d", r.IntN(2))), id: batch.TaskID(fmt.Sprintf("q%02d", i)), at: at,
 			length: between(r, time.Millisecond, 40*time.Millisecond), slots: 1 + r.IntN(s.slots),
