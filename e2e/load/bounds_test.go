@@ -115,8 +115,8 @@ func TestConnections(t *testing.T) {
 			s.dial(t, false)
 		}
 		s.works(t, "behind-silence")
-		if s.metric(t, "batchyard_connections_evicted_total")+s.metric(t, "batchyard_connections_refused_total") == 0 {
-			t.Error("150 connections found room where there is little")
+		if s.metric(t, "batchyard_connections_evicted_total") == 0 {
+			t.Error("none has made room")
 		}
 		if open := s.metric(t, "batchyard_connections"); open > room+late+10 { // nodes and the operator are beside them
 			t.Errorf("%.0f connections are open", open)
@@ -346,10 +346,13 @@ func TestNoFileDescriptorsLeft(t *testing.T) {
 	}
 	before := processorTime(t, s.command.Process.Pid)
 	pause(t.Context(), time.Second)
-	if used := processorTime(t, s.command.Process.Pid) - before; used > 800*time.Millisecond {
+	if used := processorTime(t, s.command.Process.Pid) - before; used > 200*time.Millisecond {
 		t.Errorf("the server used %s of processor time in a second in which it could do nothing", used)
 	}
 	s.works(t, "without-descriptors")
+	if s.metric(t, "batchyard_connections_evicted_total") == 0 {
+		t.Error("no connection has made room")
+	}
 }
 
 // processorTime is what a process has used.

@@ -123,7 +123,10 @@ func (s *server) tail() string {
 
 // transport is for one client with one connection, as if it were a process of its own.
 func (s *server) transport() *http.Transport {
-	return &http.Transport{TLSClientConfig: s.trust, MaxConnsPerHost: 1, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Hour}
+	return &http.Transport{
+		TLSClientConfig: s.trust, MaxConnsPerHost: 1, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Hour,
+		ResponseHeaderTimeout: 2 * time.Minute, // longer than any server makes one wait
+	}
 }
 
 func (s *server) newClient() *client.Client {
