@@ -165,14 +165,14 @@ func (m *millions) pages(ctx context.Context) ([]page, error) {
 		{"no filter", ""},
 		{"state, common", "state eq 'active'"},
 		{"state, rare", "state eq 'completed'"},
-		{"id, prefix", fmt.Sprintf("startswith(id,'%s')", taskID(m.million/2)[:8])},
+		{"id, prefix", fmt.Sprintf("startswith(id,'%s')", taskID(m.million / 2)[:8])},
 		{"id, range", fmt.Sprintf("id ge '%s' and id lt '%s'", taskID(m.million/2), taskID(m.million/2+500))},
 		{"created, last 10 %", "creationTime ge " + created[90]},
 		{"created, last 1 %", "creationTime ge " + created[99]},
 		{"created, first 10 %", "creationTime lt " + created[10]},
 		{"created and state", "creationTime ge " + created[90] + " and state eq 'active'"},
 		{"changed since", "stateTransitionTime gt datetime'" + last + "'"},
-		{"state and id", fmt.Sprintf("state eq 'active' and startswith(id,'%s')", taskID(m.million/2)[:8])},
+		{"state and id", fmt.Sprintf("state eq 'active' and startswith(id,'%s')", taskID(m.million / 2)[:8])},
 	}, nil
 }
 

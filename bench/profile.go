@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,8 +36,43 @@ func (s *server) profiled(ctx context.Context, folder, name string, run func() e
 	group.Go(func() error {
 		return saveProfile(ctx, http.DefaultClient, "http://"+s.debug, filepath.Join(folder, name+"-server.pprof"))
 	})
-	err := run()
+	agents, err := s.agents()
+	if err != nil {
+		return err
+	}
+	for _, pid := range agents {
+		for _, part := range []string{"agent", "keeper"} {
+			group.Go(func() error {
+				name := filepath.Join(folder, name+"-"+part+".pprof")
+				return saveProfile(ctx, throughSocket(fmt.Sprintf("/proc/%d/cwd/state/%s.sock", pid, part)), "http://node", name)
+			})
+		}
+	}
+	err = run()
 	return errors.Join(err, group.Wait())
+}
+
+// agents are the processes of the nodes, if they are real ones.
+func (s *server) agents() ([]int, error) {
+	processes, err := listProcesses()
+	var agents []int
+	for pid, p := range processes {
+		_, unprofiled := os.Stat(fmt.Sprintf("/proc/%d/cwd/state/agent.sock", pid))
+		if p.parent == s.command.Process.Pid && unprofiled == nil {
+			agents = append(agents, pid)
+		}
+	}
+	return agents, err
+}
+
+// throughSocket makes HTTP calls over a socket of this machine.
+func throughSocket(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
 }
 
 func saveProfile(ctx context.Context, caller *http.Client, address, name string) error {

@@ -67,10 +67,15 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		return fmt.Errorf("find own program: %w", err)
 	}
 	log := slog.New(slog.NewTextHandler(p.Stderr, nil)).With("node", config.Node)
+	keeper := []string{executable, "agent", "keeper"}
+	if config.Profiles {
+		offerProfiles(ctx, privateSocket(agentSocket), log)
+		keeper = append(keeper, "--profiles", privateSocket(keeperSocket))
+	}
 	a := agent.New(agent.Options{
 		Server: &nodelink.Client{URL: config.URL, Node: config.Node, Token: config.Token, HTTP: &http.Client{Transport: transport}},
 		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
-		KeeperCommand:   []string{executable, "agent", "keeper"},
+		KeeperCommand:   keeper,
 		TLS:             transport.TLSClientConfig,
 		KillTasksOnStop: config.Ephemeral, ExitWhenLost: true, Log: log,
 	})
@@ -107,11 +112,17 @@ func trust(file string) (*tls.Config, error) {
 
 // newKeeper is the parent of a node's tasks; see package run.
 func newKeeper() *cobra.Command {
-	return &cobra.Command{
+	var profiles string
+	command := &cobra.Command{
 		Use: "keeper", Short: "Keep the processes of a node (started by its agent)", Hidden: true, Args: noArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			if profiles != "" {
+				offerProfiles(command.Context(), profiles, log)
+			}
 			return run.KeeperMain(command.Context(), os.Stdin, os.Stdout, log)
 		},
 	}
+	command.Flags().StringVar(&profiles, "profiles", "", "offer profiles on the socket `PATH`")
+	return command
 }

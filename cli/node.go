@@ -30,6 +30,9 @@ type nodeConfig struct {
 	// Ephemeral: the node's tasks end with its agent, and the agent with the
 	// server.
 	Ephemeral bool `json:"ephemeral,omitempty"`
+	// Profiles has agent and keeper offer profiles to whoever may enter the
+	// private folder.
+	Profiles bool `json:"profiles,omitempty"`
 }
 
 // Tasks of nodes on this machine run as users from here on; a number nobody
@@ -45,12 +48,13 @@ type nodeLauncher struct {
 	url        string
 	caFile     string
 	ephemeral  bool
+	profiles   bool
 }
 
 func (l nodeLauncher) command(node control.NodeWanted, folder string, number int, token func() (string, error)) (*exec.Cmd, error) {
 	config := nodeConfig{
 		URL: l.url, CAFile: l.caFile, Node: node.Node, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
-		UIDBase: firstUID + uint32(number)*agent.UIDs, Ephemeral: l.ephemeral,
+		UIDBase: firstUID + uint32(number)*agent.UIDs, Ephemeral: l.ephemeral, Profiles: l.profiles,
 	}
 	path := filepath.Join(config.State, nodeConfigName)
 	before, err := readNodeConfig(path)

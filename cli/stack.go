@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"strings"
@@ -227,7 +226,7 @@ func (s *stack) provider() (*fleet.Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
-	launcher := nodeLauncher{executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral}
+	launcher := nodeLauncher{executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral, profiles: s.debug != nil}
 	return &fleet.Local{
 		Nodes: s.control, Changed: s.db.Watch("nodes").C, Dir: filepath.Join(s.config.Data, "nodes"),
 		Max: s.config.Nodes.Max, Command: launcher.command, Stale: launcher.stale, KillOnStop: s.ephemeral, Log: s.log,
@@ -337,12 +336,8 @@ func (s *stack) healthHandler() http.Handler {
 }
 
 func (s *stack) debugHandler() http.Handler {
-	mux := http.NewServeMux()
+	mux := profileHandler()
 	mux.Handle("/", s.healthHandler())
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
 
