@@ -345,9 +345,11 @@ func TestNoFileDescriptorsLeft(t *testing.T) {
 		s.dial(t, false)
 	}
 	before := processorTime(t, s.command.Process.Pid)
-	pause(t.Context(), time.Second)
-	if used := processorTime(t, s.command.Process.Pid) - before; used > 200*time.Millisecond {
-		t.Errorf("the server used %s of processor time in a second in which it could do nothing", used)
+	pause(t.Context(), 1500*time.Millisecond) // before anything is old enough to make room
+	used := processorTime(t, s.command.Process.Pid) - before
+	t.Logf("processor time while there was nothing to do: %s", used)
+	if used > 100*time.Millisecond {
+		t.Errorf("the server used %s of processor time while it could do nothing", used)
 	}
 	s.works(t, "without-descriptors")
 	if s.metric(t, "batchyard_connections_evicted_total") == 0 {
