@@ -41,6 +41,8 @@ func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 			DialContext: dial, MaxIdleConnsPerHost: transfers, IdleConnTimeout: time.Minute,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
 			TLSClientConfig: trust.Clone(),
+			// A file is fetched as it is kept, and no bomb is unpacked.
+			DisableCompression: true,
 		},
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -110,12 +112,29 @@ func (w *diskWatch) measure() int64 {
 // usage is what the files below a place take on disk, in bytes. Files that go
 // while it looks do not count.
 func (t *tree) usage(place string) int64 {
-	var total int64
-	walked := fs.WalkDir(t.root.FS(), place, func(_ string, entry fs.DirEntry, err error) error {
+	total, err := usage(t.root, place)
+	if err != nil { // the place itself is gone
+		return 0
+	}
+	return total
+}
+
+// leap is how many folders in each other are reached by their path before the
+// walk goes on from an open one. Otherwise its cost would grow with the square
+// of their depth, and a task could make the node look for hours.
+const leap = 64
+
+func usage(root *os.Root, place string) (total int64, err error) {
+	base := strings.Count(place, "/")
+	err = fs.WalkDir(root.FS(), place, func(name string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
+			return fs.SkipDir
+		}
+		if entry.IsDir() && strings.Count(name, "/")-base >= leap {
+			total += usageFrom(root, name)
 			return fs.SkipDir
 		}
 		if info, err := entry.Info(); err == nil {
@@ -125,9 +144,17 @@ func (t *tree) usage(place string) int64 {
 		}
 		return nil
 	})
-	if walked != nil { // the place itself is gone
+	return total, err
+}
+
+// usageFrom is usage of a folder that it opens, 0 if it cannot.
+func usageFrom(root *os.Root, folder string) int64 {
+	below, err := root.OpenRoot(folder)
+	if err != nil {
 		return 0
 	}
+	defer below.Close()
+	total, _ := usage(below, ".") // what it has counted counts
 	return total
 }
 

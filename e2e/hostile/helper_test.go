@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "tree":
 		plant()
+	case "traps":
+		traps()
 	case "crowd":
 		crowd(arguments)
 	case "grow":
@@ -96,18 +98,24 @@ var oddNames = []string{
 	strings.Repeat("n", 251), "*", "[", "{a,b}", "?", "'", "a'b", "#", "a?b=c", "~",
 }
 
-// plant leaves in the working directory what no file operation should stumble over.
-func plant() {
-	do(os.WriteFile("plain", []byte("0123456789"), 0o644))
-	do(os.Mkdir("folder", 0o755))
-	do(os.WriteFile("folder/file", []byte("in a folder"), 0o644))
+// traps leaves links in the working directory, and what is no file.
+func traps() {
 	for name, target := range links() {
 		do(os.Symlink(target, name))
 	}
-	do(os.Link("plain", "hard"))
 	do(syscall.Mkfifo("pipe", 0o666))
 	_, err := net.Listen("unix", "socket")
 	do(err)
+	fmt.Println("planted")
+}
+
+// plant leaves in the working directory what no file operation should stumble over.
+func plant() {
+	traps()
+	do(os.WriteFile("plain", []byte("0123456789"), 0o644))
+	do(os.Mkdir("folder", 0o755))
+	do(os.WriteFile("folder/file", []byte("in a folder"), 0o644))
+	do(os.Link("plain", "hard"))
 	file, err := os.Create("sparse")
 	do(err)
 	do(file.Truncate(sparse))

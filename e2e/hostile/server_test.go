@@ -57,8 +57,8 @@ func newServer(t *testing.T, database string) *server {
 	return newServerOf(t, database, nil)
 }
 
-// newServerOf starts a server as another user.
-func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr) *server {
+// newServerOf starts a server as another user, whose tasks may fetch from some hosts of the machine.
+func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr, hosts ...string) *server {
 	t.Helper()
 	s := &server{user: user, folder: openFolder(t), ended: make(chan struct{}), storageKey: newKey(t)}
 	s.data = filepath.Join(s.folder, "data")
@@ -71,13 +71,14 @@ func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr) *serv
 		data = %q
 		database = %q
 		listen = {api = %q, blob = %q}
+		fetch = {allow = [%s]}
 		[[accounts]]
 		name = %q
 		key1 = %q
 		[[storage]]
 		name = %q
 		key1 = %q
-		`, s.data, database, strings.TrimPrefix(s.Endpoint, "https://"), strings.TrimPrefix(s.storage, "https://"),
+		`, s.data, database, strings.TrimPrefix(s.Endpoint, "https://"), strings.TrimPrefix(s.storage, "https://"), quoted(hosts),
 		batchAccount, base64.StdEncoding.EncodeToString(s.Key), storageAccount, base64.StdEncoding.EncodeToString(s.storageKey))
 	if err := os.WriteFile(s.configFile(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -95,6 +96,14 @@ func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr) *serv
 	t.Cleanup(func() { s.cleanUp(t) })
 	s.start(t)
 	return s
+}
+
+func quoted(texts []string) string {
+	var all []string
+	for _, text := range texts {
+		all = append(all, fmt.Sprintf("%q", text))
+	}
+	return strings.Join(all, ",")
 }
 
 // databases runs a test on SQLite and, if there is one, on PostgreSQL: it takes less for text than
