@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/batchyard/batchyard/agent/run"
@@ -113,6 +114,9 @@ func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 	if err != nil {
 		return run.Spec{}, failureOf(err)
 	}
+	if a.tree.full() {
+		return run.Spec{}, failureOf(syscall.ENOSPC)
+	}
 	place, err := a.tree.make(c.place, user.run, c.keep)
 	if err == nil {
 		err = c.fetch(ctx, place, user.run)
@@ -204,6 +208,11 @@ func (c *command) outcome(ctx context.Context, result run.Result) *batch.Outcome
 		o.Failure = &batch.FailureInfo{
 			Category: batch.UserError, Code: batch.FailureOutOfMemory, Message: "The task used more memory than the compute node has",
 			Details: []batch.NameValue{detail("Message", fmt.Sprintf("limit %d bytes, peak %d bytes", result.MemoryLimit, result.MemoryPeak))},
+		}
+	case code != 0 && c.agent.tree.full():
+		o.Failure = &batch.FailureInfo{
+			Category: batch.UserError, Code: batch.FailureDiskFull, Message: noSpaceMessage,
+			Details: []batch.NameValue{detail("Message", exitMessage(result)+" while the disk was full")},
 		}
 	case code != 0:
 		o.Failure = &batch.FailureInfo{

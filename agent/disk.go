@@ -158,6 +158,19 @@ func usageFrom(root *os.Root, folder string) int64 {
 	return total
 }
 
+// roomToStart is less than any command needs, if only for what it prints.
+const roomToStart = 64 << 10
+
+// full tells whether the filesystem has no room for a command, whoever took it.
+// One that does not tell is not full.
+func (t *tree) full() bool {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(t.path, &stat); err != nil || stat.Blocks == 0 {
+		return false
+	}
+	return int64(stat.Bavail)*int64(stat.Bsize) < roomToStart //nolint:unconvert // not an int64 on all systems
+}
+
 // free is the space left on the filesystem, 0 if it does not tell.
 func (t *tree) free() int64 {
 	var stat syscall.Statfs_t

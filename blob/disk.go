@@ -53,7 +53,7 @@ func (d *Disk) Create(context.Context) (Writer, error) {
 	}
 	f, err := d.root.OpenFile(pathOf(name+partSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("create content file: %w", err)
+		return nil, d.trouble("create content file", err)
 	}
 	return &diskWriter{disk: d, name: name, file: f}, nil
 }
@@ -133,7 +133,7 @@ func (d *Disk) makeFolder(folder string) error {
 		return nil
 	}
 	if err := d.root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make content folder: %w", err)
+		return d.trouble("make content folder", err)
 	}
 	if err := d.syncFolder("."); err != nil {
 		return err
@@ -149,9 +149,15 @@ func (d *Disk) syncFolder(folder string) error {
 		return fmt.Errorf("open content folder: %w", err)
 	}
 	if err := errors.Join(disk.SyncNames(f), f.Close()); err != nil {
-		return fmt.Errorf("sync content folder: %w", err)
+		return d.trouble("sync content folder", err)
 	}
 	return nil
+}
+
+// trouble says what was being done when an error came, and which disk is full
+// if that is what it says.
+func (d *Disk) trouble(doing string, err error) error {
+	return fmt.Errorf("%s: %w", doing, disk.Under(d.root.Name(), err))
 }
 
 // folderOf is the subfolder of a file. Names are base 32, so there are 32.
@@ -171,7 +177,7 @@ type diskWriter struct {
 func (w *diskWriter) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	if err != nil {
-		err = fmt.Errorf("write content file: %w", err)
+		err = w.disk.trouble("write content file", err)
 	}
 	return n, err
 }
@@ -180,15 +186,15 @@ func (w *diskWriter) Write(p []byte) (int, error) {
 // between there is a file, whole or not, that no row speaks of.
 func (w *diskWriter) Commit(context.Context) (string, error) {
 	if err := w.file.Sync(); err != nil {
-		return "", fmt.Errorf("sync content file: %w", err)
+		return "", w.disk.trouble("sync content file", err)
 	}
 	err := w.file.Close()
 	w.file = nil
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("close content file: %w", err), w.remove())
+		return "", errors.Join(w.disk.trouble("close content file", err), w.remove())
 	}
 	if err := w.disk.root.Rename(pathOf(w.name+partSuffix), pathOf(w.name)); err != nil {
-		return "", errors.Join(fmt.Errorf("name content file: %w", err), w.remove())
+		return "", errors.Join(w.disk.trouble("name content file", err), w.remove())
 	}
 	return w.name, w.disk.syncFolder(folderOf(w.name))
 }

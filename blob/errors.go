@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/auth"
+	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/disk"
 )
 
@@ -159,8 +160,11 @@ func asFault(err error) *fault {
 	if errors.As(err, &refused) {
 		return authFault(refused)
 	}
-	if disk.IsFull(err) {
-		return refuse(serverBusy, "The server has no room left for content. Try again later.")
+	if full, ok := errors.AsType[*disk.FullError](err); ok {
+		return refuse(serverBusy, "The disk under %s is full. Please retry when there is room.", full.Path)
+	}
+	if busy, ok := errors.AsType[*batch.Error](err); ok && busy.Code == batch.CodeServerBusy {
+		return refuse(serverBusy, "%s", busy.Message)
 	}
 	return refuse(internalError, "The server encountered an internal error. Please retry the request.")
 }

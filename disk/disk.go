@@ -73,3 +73,23 @@ func SyncFolder(name string) error {
 func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
+
+// FullError says which disk is full.
+type FullError struct {
+	Path string // a folder on it
+	Err  error
+}
+
+func (e *FullError) Error() string { return "the disk under " + e.Path + " is full: " + e.Err.Error() }
+
+// Unwrap gives what the operating system said.
+func (e *FullError) Unwrap() error { return e.Err }
+
+// Under makes a FullError of an error that says that a disk is full, and leaves
+// others as they are. Path is where on the disk the caller was at work.
+func Under(path string, err error) error {
+	if !IsFull(err) {
+		return err
+	}
+	return &FullError{Path: path, Err: err}
+}

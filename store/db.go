@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +51,7 @@ type DB struct {
 	readers chan *session // nil where a connection has yet to be opened
 	writer  *writer
 	changes *changes
+	full    atomic.Bool // the last update found no room on the disk
 
 	stop    context.CancelFunc // ends the background goroutines
 	running sync.WaitGroup     // the background goroutines
@@ -227,8 +229,10 @@ func (db *DB) reader(ctx context.Context) (*session, error) {
 // Canceling ctx takes an update out of the queue, but not out of a transaction
 // that has begun: then Update waits for the outcome, so that the caller knows
 // it. See the package comment for what fn may do.
+//
+// While the disk is full it returns a [batch.Error] that says ServerBusy.
 func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.writer.update(ctx, fn)
+	return db.outcome(db.writer.update(ctx, fn))
 }
 
 // Stats counts what the writer has done since Open.

@@ -44,6 +44,11 @@ type dialect struct {
 	// transient says that the same statements may succeed if run again.
 	transient func(err error) bool
 
+	// full says that the database's disk has no room left; place is where that
+	// disk is, for those who can make some.
+	full  func(err error) bool
+	place string
+
 	// lost says that the connection broke, so that the outcome of the last
 	// statement is unknown.
 	lost func(err error) bool

@@ -156,6 +156,8 @@ func (p *postgres) dialect() *dialect {
 		notify:    p.notify,
 		aborted:   isAborted,
 		transient: isTransient,
+		full:      isFullPostgres,
+		place:     "the database server",
 		lost:      isLost,
 	}
 }
@@ -185,6 +187,9 @@ func postgresCode(err error) string {
 	}
 	return ""
 }
+
+// isFullPostgres knows a disk without room.
+func isFullPostgres(err error) bool { return postgresCode(err) == "53100" }
 
 func isDuplicatePostgres(err error) bool { return postgresCode(err) == "23505" }
 

@@ -89,6 +89,8 @@ func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
 		notify:       func([]string) []string { return nil },
 		aborted:      func(*session) bool { return false },
 		transient:    isBusy,
+		full:         isFullSQLite,
+		place:        filepath.Dir(path),
 		lost:         func(error) bool { return false },
 	}
 	c := &checkpointer{db: db, pool: checkpoint, wake: make(chan struct{}, 1)}
@@ -164,6 +166,13 @@ func sqliteCode(err error) int {
 func isBusy(err error) bool {
 	code := sqliteCode(err) & 0xff
 	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
+}
+
+// isFullSQLite knows a disk without room. The index of the log is in a file of
+// its own, which needs nothing but room to grow.
+func isFullSQLite(err error) bool {
+	code := sqliteCode(err)
+	return code&0xff == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR_SHMSIZE
 }
 
 func isDuplicateSQLite(err error) bool {
