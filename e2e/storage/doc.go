@@ -20,4 +20,10 @@
 //
 // That the checks see what they look for is itself tested: on a disk that ignores one kind of sync,
 // the same record must lose something.
+// # Full disks
+//
+// The database, the blobs and a node each get a small disk of memory, which is then filled. Writes
+// must be refused by an error of the protocol that names the folder and can be tried again, reads
+// must go on, what was accepted before must stay, also after a crash, and work must go on by itself
+// when there is room.
 package storage

@@ -120,7 +120,7 @@ func newRecord(t *testing.T, seed uint64) *record {
 func (r *record) run(t *testing.T, watched string, share float64, signal syscall.Signal) {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
-	s, err := launch(t.Context(), r.program, filepath.Join(watched, "data"), t.Output(), "strace", "-f", "--seccomp-bpf", "-y", "-qq",
+	s, err := launch(t.Context(), r.program, filepath.Join(watched, "data"), 0, t.Output(), "strace", "-f", "--seccomp-bpf", "-y", "-qq",
 		"-e", "signal=none", "-e", "trace="+traced, "-s", "100000000", "-o", trace)
 	if err != nil {
 		t.Skipf("NO POWER CUTS: strace cannot watch a process here: %v", err)
@@ -253,7 +253,7 @@ func (r *record) check(ctx context.Context, data string, answered map[int]int, b
 		}
 	}
 	var log strings.Builder
-	s, err := launch(ctx, r.program, data, &log)
+	s, err := launch(ctx, r.program, data, 0, &log)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, log.String())
 	}

@@ -207,11 +207,9 @@ func (t *tracer) opened(c call) error {
 	if !ok {
 		return nil
 	}
-	flags := c.args[len(c.args)-1].text
+	flags := c.args[1].text
 	if c.name == "openat" {
 		flags = c.args[2].text
-	} else {
-		flags = c.args[1].text
 	}
 	if strings.Contains(flags, "O_TMPFILE") {
 		return errors.New("the model does not know files without a name")

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,9 +53,10 @@ func program(t *testing.T) string {
 	return name
 }
 
-// launch starts a server over a data folder; before are words in front of its command line.
-func launch(ctx context.Context, program, data string, log io.Writer, before ...string) (*server, error) {
-	line := append(before, program, "dev", "--ci", "--data", data, "--nodes", "0",
+// launch starts a server with so many nodes over a data folder; before are words in front of its
+// command line.
+func launch(ctx context.Context, program, data string, nodes int, log io.Writer, before ...string) (*server, error) {
+	line := append(before, program, "dev", "--ci", "--data", data, "--nodes", strconv.Itoa(nodes),
 		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0")
 	s := &server{command: exec.CommandContext(ctx, line[0], line[1:]...), ended: make(chan struct{})}
 	s.http = &http.Client{Transport: &http.Transport{}, Timeout: patience}
