@@ -305,12 +305,14 @@ func (c *customer) any(job *jobRecord) *taskRecord {
 	return tasks[c.dice.IntN(len(tasks))]
 }
 
-// endTask terminates a task. It may have ended by itself before, and then stays as it is.
 func (c *customer) endTask(job *jobRecord) {
-	task := c.any(job)
-	if task == nil {
-		return
+	if task := c.any(job); task != nil {
+		c.end(job, task)
 	}
+}
+
+// end terminates a task. It may have ended by itself before, and then stays as it is.
+func (c *customer) end(job *jobRecord, task *taskRecord) {
 	completed := false
 	task.ended = c.ask(fmt.Sprintf("terminate task %s/%s", job.id, task.id), nil, func(ctx context.Context) error {
 		err := c.terminate(ctx, job, task)

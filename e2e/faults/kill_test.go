@@ -209,17 +209,36 @@ func (s *storm) silence(t *testing.T) {
 	s.start(t)
 }
 
-// freeze stops the agent of a node for so long that the server gives the node's tasks away.
+// freeze stops the agent of a node for so long that the server gives the node's tasks away. Tasks
+// that would still run by then must not.
 func (s *storm) freeze(t *testing.T) {
 	t.Helper()
-	node := s.nodes[s.dice.IntN(2)]
+	job := s.sitter.job()
+	var tasks []*taskRecord
+	for range 6 {
+		task := s.sitter.newTask(job)
+		task.length, task.code, task.retries = s.lease*2, 0, 0
+		task.added = s.sitter.insist(s.sitter.adding(job, task))
+		tasks = append(tasks, task)
+	}
+	var node batch.NodeID
+	await(t, "a long task runs", func(ctx context.Context) (bool, error) {
+		running, err := s.Tasks(ctx, job.id, "state eq 'running'")
+		if len(running) > 0 {
+			node = running[0].NodeInfo.Node
+		}
+		return len(running) > 0, err
+	})
 	pid := s.find(node, "agent.log")
 	if pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
 		s.missed++
-		return
+	} else {
+		pause(t.Context(), s.lease*2)
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Errorf("let the agent of %s go on: %v", node, err)
+		}
 	}
-	pause(t.Context(), s.lease*2)
-	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-		t.Errorf("let the agent of %s go on: %v", node, err)
+	for _, task := range tasks {
+		s.sitter.end(job, task)
 	}
 }

@@ -35,6 +35,7 @@ type storm struct {
 	life    context.Context // of all customers
 
 	customers []*customer
+	sitter    *customer // does nothing by itself; its tasks are there when nodes are lost
 	calling   sync.WaitGroup
 	rest      context.CancelFunc // has customers finish
 
@@ -50,7 +51,7 @@ type storm struct {
 // newStorm starts a server with a pool of two nodes, and makes the stage.
 func newStorm(t *testing.T, dice *rand.Rand, c *cluster) *storm {
 	t.Helper()
-	s := &storm{t: t, cluster: c, lease: 8 * time.Second, mark: newMark(), dice: dice, fallen: map[string][]time.Time{}}
+	s := &storm{t: t, cluster: c, lease: 5 * time.Second, mark: newMark(), dice: dice, fallen: map[string][]time.Time{}}
 	o := options{lease: s.lease}
 	if c != nil {
 		o.database = c.url()
@@ -180,12 +181,16 @@ func (s *storm) violated(format string, arguments ...any) {
 func (s *storm) rise(part int) {
 	living, rest := context.WithCancel(s.life)
 	s.rest, s.customers = rest, nil
-	for i := range 4 {
+	for i := range 5 {
 		c := &customer{
 			storm: s, name: fmt.Sprintf("c%d-%d", part, i), number: part*1e6 + i*1e5,
 			dice: rand.New(rand.NewPCG(s.dice.Uint64(), s.dice.Uint64())),
 		}
 		s.customers = append(s.customers, c)
+		if i == 4 {
+			s.sitter = c
+			continue
+		}
 		s.calling.Go(func() { c.live(living) })
 	}
 }
