@@ -169,6 +169,9 @@ func (r *taskRecord) judgeEnd(job *jobRecord, task *client.Task, runs []attempt,
 	}
 }
 
+// dying is how long a process may live, and write that it begins, when its keeper was killed.
+const dying = 200 * time.Millisecond
+
 // judgeRuns: each run after the first needs a reason, and begins when the one before is over. An
 // attempt may begin again when keeper and agent were killed before the server had heard of it.
 func (r *taskRecord) judgeRuns(job *jobRecord, runs []attempt, losses map[string][]time.Time, complain func(string, ...any)) {
@@ -183,7 +186,7 @@ func (r *taskRecord) judgeRuns(job *jobRecord, runs []attempt, losses map[string
 			continue
 		}
 		before := runs[i-1]
-		lost := slices.ContainsFunc(losses[before.node], func(at time.Time) bool { return at.After(before.begin) && at.Before(run.begin) })
+		lost := slices.ContainsFunc(losses[before.node], func(at time.Time) bool { return at.Add(dying).After(before.begin) && at.Before(run.begin) })
 		if run.number < before.number || run.number == before.number && !lost {
 			complain("attempt %d follows attempt %d", run.number, before.number)
 		}
