@@ -27,7 +27,7 @@ func unfreeze(root *os.Root, name string) error {
 	defer file.Close()
 	flags, err := unix.IoctlGetInt(int(file.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil || flags&frozen == 0 {
-		return nil //nolint:nilerr // the filesystem has no such attributes
+		return nil // perhaps the filesystem has no such attributes
 	}
 	return unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flags&^frozen)
 }

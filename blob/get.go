@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -210,7 +209,7 @@ func (g grant) shape(h http.Header) {
 	if g.sas == nil {
 		return
 	}
-	var want auth.Response = g.sas.Response
+	want := g.sas.Response
 	setIf(h, "Cache-Control", want.CacheControl)
 	setIf(h, "Content-Disposition", want.ContentDisposition)
 	setIf(h, "Content-Encoding", want.ContentEncoding)
