@@ -84,7 +84,7 @@ func TestUploads(t *testing.T) {
 // checkBlobs wants no blob that holds what is not the task's.
 func (s *server) checkBlobs(t *testing.T, container string) {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, s.storage+"/"+storageAccount+"/"+container+"?restype=container&comp=list", nil) //nolint:noctx // the test's has ended
+	r, err := http.NewRequest(http.MethodGet, s.storage+"/"+storageAccount+"/"+container+"?restype=container&comp=list", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
