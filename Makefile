@@ -77,6 +77,13 @@ test-e2e: build ## Run the official SDKs and command lines against a real server
 	e2e/install.sh
 	cd e2e && ../tools/with-postgres go test -timeout 15m ./...
 
+# How long make fuzz tries each target.
+FUZZTIME ?= 60s
+
+.PHONY: fuzz
+fuzz: ## Look for inputs that break parsers and decoders, FUZZTIME=60s each
+	tools/fuzz $(FUZZTIME)
+
 .PHONY: lint
 lint: ## Check format, bugs, import layers, licences and known vulnerabilities
 	@tools/gofmt-check

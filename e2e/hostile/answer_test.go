@@ -113,8 +113,8 @@ func (w want) check(t *testing.T, a answer, faultOf func(answer) (fault, bool)) 
 }
 
 func clip(text string) string {
-	if len(text) > 2000 {
-		return text[:2000] + "…"
+	if len(text) > 800 {
+		return text[:800] + "…"
 	}
 	return text
 }
