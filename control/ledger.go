@@ -203,8 +203,8 @@ func (l *ledger) carry(n *batch.Node) {
 }
 
 // proceed takes the next step of a node that waits for its tasks, or for the
-// retention of their files, before it leaves or boots. It tells whether it
-// changed the node.
+// retention of their files, before it leaves or boots. One that is not in
+// contact boots when it is heard again. It tells whether it changed the node.
 func (l *ledger) proceed(n *batch.Node) (bool, error) {
 	changed := false
 	if n.BoundTasks == 0 && n.Retains() && n.HoldUntil.IsZero() {
@@ -217,7 +217,7 @@ func (l *ledger) proceed(n *batch.Node) (bool, error) {
 		}
 		n.HoldUntil, changed = until, true
 	}
-	if n.PendingReboot == "" || !n.Vacant(l.tx.Now()) {
+	if n.PendingReboot == "" || !n.InContact() || !n.Vacant(l.tx.Now()) {
 		return changed, nil
 	}
 	p, err := l.tx.Pool(n.Account, n.Pool)

@@ -131,6 +131,45 @@ func TestLostNode(t *testing.T) {
 	})
 }
 
+// TestLostNodeIsRebooted has a node that is gone for good be rebooted, before
+// anybody knew that and after. It is not waited for for ever.
+func TestLostNodeIsRebooted(t *testing.T) {
+	t.Parallel()
+	for name, when := range map[string]time.Duration{"before it is given up": time.Second, "after it is given up": 5 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := storetest.SQLite(t)
+			synctest.Test(t, func(t *testing.T) {
+				y := newYard(t, url)
+				y.loops()
+				y.prepare(2, 1)
+				y.wanted(2)
+				robots := y.robots(1, seconds(600))
+				y.addTasks("job", "t", 1)
+				time.Sleep(time.Minute)
+				gone := y.task("job", "t-000").Node
+				robots[gone].sever(true)
+				time.Sleep(when)
+				y.check(y.RebootNode(ctx(t), acct, "pool", gone, batch.RebootTaskCompletion))
+				time.Sleep(5 * time.Minute)
+				if n, err := y.Node(ctx(t), acct, "pool", gone); err != nil || n.State != batch.NodeUnknown {
+					t.Errorf("the node is %s, %v", n.State, err)
+				}
+				_, err := y.RemoveNodes(ctx(t), acct, "pool", batch.NodeRemoval{NodeList: []batch.NodeID{gone}}, batch.Conditions{})
+				y.check(err)
+				time.Sleep(time.Minute)
+				if nodes := y.nodesOf("pool"); len(nodes) != 1 || nodes[0] == gone {
+					t.Errorf("the pool has %v", nodes)
+				}
+				time.Sleep(20 * time.Minute)
+				if task := y.task("job", "t-000"); task.State != batch.TaskCompleted {
+					t.Errorf("its task is %s", task.State)
+				}
+			})
+		})
+	}
+}
+
 func TestRestartOfTheServer(t *testing.T) {
 	t.Parallel()
 	url := storetest.SQLite(t)

@@ -156,11 +156,14 @@ func (s *Service) EnableScheduling(ctx context.Context, account batch.AccountNam
 	})
 }
 
-// changeNode runs a change of one node, tasks included, and writes it.
+// changeNode runs a change of one node, tasks included, and writes it. A node that
+// was given up and is asked for something, such as to boot, is listened for
+// again.
 func (s *Service) changeNode(ctx context.Context, account batch.AccountName, pool batch.PoolID, node batch.NodeID,
 	change func(*ledger, *batch.Node) error,
 ) error {
-	return s.db.Update(ctx, func(tx *store.Tx) error {
+	var changed batch.Node
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		n, err := findNode(tx, account, pool, node)
 		if err != nil {
 			return err
@@ -171,8 +174,14 @@ func (s *Service) changeNode(ctx context.Context, account batch.AccountName, poo
 		if err := change(l, &n); err != nil {
 			return err
 		}
-		return l.closeHeld(&n)
+		err = l.closeHeld(&n)
+		changed = n
+		return err
 	})
+	if err == nil && changed.InContact() {
+		s.contacts.expect(changed.ID, s.now())
+	}
+	return err
 }
 
 // closeHeld closes the ledger and writes the node that it holds.

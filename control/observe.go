@@ -248,10 +248,10 @@ func (h *hearing) save() error {
 	if err := h.close(); err != nil {
 		return err
 	}
+	n.Move(n.Settled(), h.tx.Now())
 	if _, err := h.proceed(n); err != nil {
 		return err
 	}
-	n.Move(n.Settled(), h.tx.Now())
 	if n.TakesTasks() && !h.tookTasks {
 		h.tx.Changed(ReadyTopic(n.Account, n.Pool))
 	}
