@@ -258,6 +258,7 @@ func localAddress() string {
 // open prepares folders and the keeper for the node's settings.
 func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err error) {
 	a.settings.Store(settings)
+	a.desk = newDesk(a)
 	if a.tree, err = openTree(a.Root); err != nil {
 		return err
 	}
@@ -284,7 +285,7 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	a.fetcher = newFetcher(settings.AllowHosts, a.TLS)
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = &fileDesk{agent: a, answering: map[string]bool{}}
-	a.desk = newDesk(a)
+	a.desk.find(a.keeper.Held())
 	return nil
 }
 
@@ -296,10 +297,17 @@ func processLimits(cores int) (node, task int64) {
 	return node, node / 2
 }
 
+// followed hears from the keeper who has taken the room of an execution.
+func (a *Agent) followed(ended, next string) {
+	if a.desk != nil { // else nobody was in line
+		a.desk.followed(ended, next)
+	}
+}
+
 func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (Keeper, error) {
 	processes, taskProcesses := processLimits(size.Cores)
 	keeper, err := a.OpenKeeper(ctx, run.Options{
-		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log,
+		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log, Followed: a.followed,
 		Node: run.NodeLimits{
 			MemoryBytes: size.Memory, Cores: float64(size.Cores),
 			Processes: processes, TaskProcesses: taskProcesses, FileBytes: size.Disk,

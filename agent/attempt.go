@@ -53,11 +53,23 @@ type attempt struct {
 	// adopted tells that an earlier agent started its process, which the
 	// keeper still has.
 	adopted bool
-	// slot is the number of its slot while it has a goroutine, else -1.
-	slot     int
-	ctx      context.Context //nolint:containedctx // the lifetime of the attempt, from its begin on
-	cancel   context.CancelCauseFunc
-	finished chan struct{} // closed when its goroutine is over
+	// alive: has a goroutine.
+	alive bool
+	// slot is the number of its slot while it has one, else -1.
+	slot   int
+	ctx    context.Context //nolint:containedctx // the lifetime of the attempt, from its begin on
+	cancel context.CancelCauseFunc
+	// turn ends when an attempt that was lined up is called, see line.go; nil
+	// for others.
+	turn context.Context //nolint:containedctx // a part of ctx
+	call context.CancelCauseFunc
+	// ahead is closed when it may enter the line, entered when it has or will
+	// not, which lets the next one in.
+	ahead, entered chan struct{}
+	// before is the attempt whose slot it has and whose end is still to be
+	// noted, heir the one that has its slot.
+	before, heir *attempt
+	finished     chan struct{} // closed when its goroutine is over
 }
 
 // Why an attempt is cancelled.
@@ -68,9 +80,13 @@ var (
 )
 
 func (t *attempt) report() batch.TaskReport {
-	return batch.TaskReport{
+	r := batch.TaskReport{
 		Job: t.id.job, Task: t.id.task, Attempt: t.id.attempt, Phase: t.phase, Start: t.start, Outcome: t.outcome,
 	}
+	if t.phase == batch.PhaseHeld {
+		r.Start = nil
+	}
+	return r
 }
 
 // final tells that nothing more happens to it here.
@@ -95,7 +111,7 @@ func (t *attempt) execute() (next *attempt) {
 func (t *attempt) leave(outcome *batch.Outcome) {
 	place := taskPlace(t.id.job, t.id.task)
 	var err error
-	if u := t.run.UserIdentity; u != nil && u.AutoUser != nil && u.AutoUser.Scope == batch.ScopeTask && t.agent.users.own {
+	if t.ofSlotUser() && t.agent.users.own {
 		err = t.agent.tree.seal(place)
 	}
 	if outcome != nil && outcome.Failure != nil && outcome.Failure.Code == batch.FailureDiskFull {
@@ -109,12 +125,15 @@ func (t *attempt) leave(outcome *batch.Outcome) {
 // perform returns nil when the attempt is given back.
 func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	a, place := t.agent, taskPlace(t.id.job, t.id.task)
-	start := a.desk.running(t)
 	c := &command{
 		agent: a, id: t.id.String(), adopted: t.adopted, slot: t.slot, place: place, line: t.run.CommandLine,
-		files: t.run.ResourceFiles, user: t.run.UserIdentity, start: start.Time, limit: t.run.MaxWallClockTime,
-		env: a.taskEnvironment(t.id, t.run.EnvironmentSettings),
+		files: t.run.ResourceFiles, user: t.run.UserIdentity, limit: t.run.MaxWallClockTime,
+		env: a.taskEnvironment(t.id, t.run.EnvironmentSettings), room: t.run.RequiredSlots, yields: t.yields(),
 	}
+	if t.turn != nil && !t.await(c) {
+		return nil
+	}
+	c.start = a.desk.running(t).Time
 	outcome := c.perform(ctx)
 	if outcome == nil {
 		return nil

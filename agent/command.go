@@ -34,6 +34,11 @@ type command struct {
 	env   []string
 	// keep leaves what is in the directory.
 	keep bool
+	// room and yields are those of run.Spec.
+	room   int
+	yields bool
+	// spec is what to start, once that is prepared.
+	spec *run.Spec
 }
 
 // overLimit ends a command that uses more than it may; it is the failure that
@@ -83,14 +88,14 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 func (c *command) within(ctx context.Context) *batch.Outcome {
 	process := c.agent.keeper.Process(run.Spec{ID: c.id})
 	if !c.adopted {
-		spec, failure := c.prepare(ctx)
+		failure := c.ready(ctx)
 		if over, ok := errors.AsType[*overLimit](context.Cause(ctx)); ok {
 			failure = &over.info
 		}
 		if ctx.Err() != nil || failure != nil {
 			return &batch.Outcome{End: batch.At(c.agent.now()), Failure: failure}
 		}
-		process = c.agent.keeper.Process(spec)
+		process = c.agent.keeper.Process(*c.spec)
 		// Whether it has started must be known, so this goes on if ctx ends.
 		if _, err := process.Start(c.agent.working); err != nil {
 			return c.notStarted(err)
@@ -104,6 +109,16 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 		return nil
 	}
 	return c.outcome(ctx, result)
+}
+
+// ready prepares the command unless that was done while it was in line.
+func (c *command) ready(ctx context.Context) *batch.FailureInfo {
+	if c.spec != nil {
+		return nil
+	}
+	spec, failure := c.prepare(ctx)
+	c.spec = &spec
+	return failure
 }
 
 // prepare makes the directory, fetches the files and says what to start.
@@ -136,7 +151,7 @@ func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 	return run.Spec{
 		ID: c.id, Args: args, Dir: filepath.Join(folder, "wd"), Admin: user.admin, User: user.run,
 		Stdout: filepath.Join(folder, "stdout.txt"), Stderr: filepath.Join(folder, "stderr.txt"),
-		Env: lastWins(append(c.environment(settings, folder, user), c.env...)),
+		Env: lastWins(append(c.environment(settings, folder, user), c.env...)), Room: c.room, Yields: c.yields,
 	}, nil
 }
 

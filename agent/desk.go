@@ -14,8 +14,7 @@ import (
 // desk is what the node holds: attempts and removals. Its lock is held for
 // moments only; attempts run on goroutines of their own.
 type desk struct {
-	agent *Agent
-
+	agent    *Agent
 	mu       sync.Mutex // guards all below
 	revision int64      // of the orders applied last
 	leave    bool
@@ -27,20 +26,27 @@ type desk struct {
 	orphans  map[string]time.Time
 	removing map[int64]batch.Removal
 	removed  map[int64]bool
+	// lineEnd is closed when the last of the line has entered it.
+	lineEnd chan struct{}
 }
 
 func newDesk(a *Agent) *desk {
 	slots := a.settings.Load().TaskSlots
-	d := &desk{
+	return &desk{
 		agent: a, slots: slots, slotFree: slices.Repeat([]bool{true}, slots), orphans: map[string]time.Time{},
-		removing: map[int64]batch.Removal{}, removed: map[int64]bool{},
+		removing: map[int64]batch.Removal{}, removed: map[int64]bool{}, lineEnd: closedChannel(),
 	}
-	for _, held := range a.keeper.Held() {
+}
+
+// find takes up the processes of an earlier agent.
+func (d *desk) find(all []run.Held) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, held := range all {
 		if !strings.HasPrefix(held.ID, startPrefix) {
 			d.orphans[held.ID] = held.Started.At
 		}
 	}
-	return d
 }
 
 // applied is the revision of the orders applied last.
@@ -129,6 +135,8 @@ func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
 	case !t.begun && (order.Release != "" || d.leave):
 		t.phase = batch.PhaseReleased
 		d.agent.note(soon)
+	case t.inLine() && order.Release == batch.ReleaseUnstarted:
+		t.call(errReleased)
 	case t.begun && (order.Release == batch.ReleaseAlways || d.leave):
 		t.cancel(errReleased)
 	}
@@ -197,22 +205,32 @@ func (d *desk) startAll() {
 	for t := d.next(); t != nil; t = d.next() {
 		d.start(t, -1)
 	}
+	d.lineUp()
 }
 
-// next is the attempt that is to begin now, if there is one. The caller holds
-// the lock.
+// open tells whether attempts may begin. The caller holds the lock.
+func (d *desk) open() bool {
+	return d.agent.boots.ready() && !d.leave && d.agent.working.Err() == nil
+}
+
+// next is the attempt that is to begin now, if there is one. Those in line whose
+// turn it is are told so on the way. The caller holds the lock.
 func (d *desk) next() *attempt {
-	if !d.agent.boots.ready() || d.leave || d.agent.working.Err() != nil {
+	if !d.open() {
 		return nil
 	}
 	for _, t := range d.attempts {
-		if t.phase != batch.PhaseHeld || t.begun {
+		if !t.waits() {
 			continue
 		}
 		if t.run.RequiredSlots > d.slots {
 			return nil
 		}
-		if !d.blocked(t) {
+		switch {
+		case t.begun:
+			d.occupy(t, -1)
+			t.call(errTurn)
+		case !d.blocked(t):
 			return t
 		}
 	}
@@ -228,13 +246,24 @@ func (d *desk) blocked(t *attempt) bool {
 		}
 	}
 	return slices.ContainsFunc(d.attempts, func(other *attempt) bool {
-		return other != t && other.id.job == t.id.job && other.id.task == t.id.task && other.slot >= 0
+		return other != t && other.id.job == t.id.job && other.id.task == t.id.task && other.alive
 	})
 }
 
 // start begins an attempt in a slot, of which the number may be asked for.
 func (d *desk) start(t *attempt, slot int) {
 	d.occupy(t, slot)
+	d.begin(t)
+	d.execute(t)
+}
+
+// begin gives an attempt its context. The caller holds the lock.
+func (d *desk) begin(t *attempt) {
+	t.begun, t.alive = true, true
+	t.ctx, t.cancel = context.WithCancelCause(d.agent.working)
+}
+
+func (d *desk) execute(t *attempt) {
 	d.agent.work.Go(func() {
 		for t != nil {
 			t = t.execute()
@@ -242,7 +271,7 @@ func (d *desk) start(t *attempt, slot int) {
 	})
 }
 
-// occupy gives an attempt its slot and its context. The caller holds the lock.
+// occupy gives an attempt its slot. The caller holds the lock.
 func (d *desk) occupy(t *attempt, slot int) {
 	if slot < 0 || slot >= len(d.slotFree) || !d.slotFree[slot] {
 		slot = slices.Index(d.slotFree, true)
@@ -253,8 +282,7 @@ func (d *desk) occupy(t *attempt, slot int) {
 	}
 	d.slots -= t.run.RequiredSlots
 	d.slotFree[slot] = false
-	t.slot, t.begun = slot, true
-	t.ctx, t.cancel = context.WithCancelCause(d.agent.working)
+	t.slot = slot
 }
 
 // running notes that an attempt has begun and says when that was.
@@ -264,7 +292,9 @@ func (d *desk) running(t *attempt) batch.Time {
 		start := batch.At(d.agent.now())
 		t.start = &start
 	}
-	t.phase = batch.PhaseRunning
+	if t.before == nil {
+		t.phase = batch.PhaseRunning
+	}
 	d.mu.Unlock()
 	d.agent.note(whenever)
 	return *t.start
@@ -277,8 +307,7 @@ func (d *desk) running(t *attempt) batch.Time {
 func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.slots += t.run.RequiredSlots
-	d.slotFree[t.slot], t.slot = true, -1
+	d.vacate(t)
 	switch {
 	case d.agent.working.Err() != nil:
 	case t.unwanted:
@@ -292,6 +321,7 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 	next := d.next()
 	if next != nil {
 		d.occupy(next, -1)
+		d.begin(next)
 	}
 	d.startAll()
 	d.agent.note(d.urgency())
@@ -303,7 +333,7 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 func (d *desk) urgency() urgency {
 	waiting := 0
 	for _, t := range d.attempts {
-		if t.phase == batch.PhaseHeld && !t.begun {
+		if t.waits() {
 			waiting++
 		}
 	}
@@ -349,7 +379,7 @@ func (d *desk) cancelAll(why error) []*attempt {
 	defer d.mu.Unlock()
 	var ended []*attempt
 	for _, t := range d.attempts {
-		if t.slot >= 0 {
+		if t.alive {
 			t.cancel(why)
 			ended = append(ended, t)
 		}

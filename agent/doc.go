@@ -18,6 +18,7 @@
 //	keeper.go       the parent of the node's processes, as the agent needs it
 //	clock.go        the clock that leases go by, one file a system
 //	desk.go         what the node holds; comparing it with orders
+//	line.go         attempts that wait for a slot
 //	removal.go      directories that are to go
 //	attempt.go      one attempt of a task
 //	command.go      from directories to outcome, for tasks and start tasks

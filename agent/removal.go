@@ -41,7 +41,7 @@ func (d *desk) takeRemovals(removals []batch.Removal) {
 func (d *desk) holding(r batch.Removal) (leaving []*attempt, staying bool) {
 	for _, t := range d.attempts {
 		switch {
-		case t.slot < 0 || !covers(r, t.id):
+		case !t.alive || !covers(r, t.id):
 		case t.unwanted:
 			leaving = append(leaving, t)
 		default:

@@ -28,6 +28,7 @@ type keeper struct {
 	machine *Machine
 
 	mu    sync.Mutex // guards all below
+	line  []*place   // of those that wait for room, in order
 	held  map[string]*process
 	until time.Time // end of the lease
 	timer *time.Timer
@@ -42,6 +43,16 @@ type process struct {
 	exits   *time.Timer
 	killing bool
 	seen    *Run
+	spec    run.Spec
+}
+
+// place is a place in the line. The keeper's lock guards it.
+type place struct {
+	session *session
+	spec    run.Spec
+	left    chan struct{} // closed once it is left, with all below set
+	started run.Started
+	err     error
 }
 
 func newKeeper(m *Machine) *keeper { return &keeper{machine: m, held: map[string]*process{}} }
@@ -49,11 +60,14 @@ func newKeeper(m *Machine) *keeper { return &keeper{machine: m, held: map[string
 // session is an agent's connection to the keeper.
 type session struct {
 	*keeper
-	done  chan struct{}
-	close sync.Once
+	followed func(ended, next string)
+	done     chan struct{}
+	close    sync.Once
 }
 
-func (k *keeper) open() *session { return &session{keeper: k, done: make(chan struct{})} }
+func (k *keeper) open(o run.Options) *session {
+	return &session{keeper: k, followed: o.Followed, done: make(chan struct{})}
+}
 
 // Capabilities are those of an agent that is not root.
 func (k *keeper) Capabilities() run.Capabilities { return run.Capabilities{Groups: "none"} }
@@ -77,6 +91,7 @@ func (k *keeper) expire() {
 	if time.Now().Before(k.until) {
 		return
 	}
+	k.clearLine(run.ErrNoLease)
 	for _, p := range k.held {
 		k.kill(p, run.LeaseExpired)
 	}
@@ -110,13 +125,25 @@ func (k *keeper) Forget(ids ...string) {
 
 // Close leaves everything to the next session.
 func (s *session) Close() error {
-	s.close.Do(func() { close(s.done) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leave()
 	return nil
+}
+
+// leave ends the session, and with it who it had lined up. The caller holds the
+// lock.
+func (s *session) leave() {
+	s.close.Do(func() {
+		close(s.done)
+		s.clearLine(run.ErrClosed)
+	})
 }
 
 // Shutdown ends all that runs.
 func (s *session) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
+	s.clearLine(run.ErrNoLease)
 	var ending []*process
 	for _, p := range s.held {
 		s.kill(p, run.Killed)
@@ -138,8 +165,11 @@ func (s *session) Shutdown(ctx context.Context) error {
 func (k *keeper) lose(forget bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.clearLine(run.ErrKeeperLost)
 	for _, p := range k.held {
-		k.finish(p, run.Result{Reason: run.Lost, ExitCode: -1})
+		if k.finish(p, run.Result{Reason: run.Lost, ExitCode: -1}) {
+			close(p.ended)
+		}
 	}
 	if forget {
 		clear(k.held)
@@ -157,23 +187,76 @@ func (k *keeper) kill(p *process, why run.Reason) {
 	p.exits = time.AfterFunc(killTime, func() { k.exit(p, run.Result{Reason: why, ExitCode: -1, Signal: 9}) })
 }
 
+// exit ends a process. Its agent hears who has its room before it hears of the
+// end.
 func (k *keeper) exit(p *process, result run.Result) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.finish(p, result)
+	first := k.finish(p, result)
+	var next *place
+	if first {
+		next = k.follow(p)
+	}
+	k.mu.Unlock()
+	if next != nil {
+		next.session.followed(p.id, next.spec.ID)
+		close(next.left)
+	}
+	if first {
+		close(p.ended)
+	}
 }
 
-// finish notes the end of a process, the first that it comes to. The caller
-// holds the lock.
-func (k *keeper) finish(p *process, result run.Result) {
+// finish notes the end of a process, and tells whether it is the first that it
+// comes to. The caller holds the lock.
+func (k *keeper) finish(p *process, result run.Result) bool {
 	if p.result != nil {
-		return
+		return false
 	}
 	p.exits.Stop()
 	result.Started, result.Ended = p.begun, k.machine.Clock.Now()
 	p.result = &result
 	k.machine.cluster.Witness.End(p.seen, result.Reason == run.Exited)
-	close(p.ended)
+	return true
+}
+
+// follow starts the first in line in the place of a process that has ended well,
+// and returns it. The caller holds the lock.
+func (k *keeper) follow(p *process) *place {
+	if !p.spec.Yields || p.result.Reason != run.Exited || p.result.ExitCode != 0 ||
+		len(k.line) == 0 || k.line[0].spec.Room != p.spec.Room || !time.Now().Before(k.until) {
+		return nil
+	}
+	next := k.line[0]
+	p.result.Next = next.spec.ID
+	k.leaveLine(next)
+	return next
+}
+
+// leaveLine starts one who is in line. The caller holds the lock.
+func (k *keeper) leaveLine(next *place) {
+	k.line = slices.DeleteFunc(k.line, func(other *place) bool { return other == next })
+	p, err := k.begin(next.spec)
+	if err == nil {
+		next.started = run.Started{PID: 1, At: p.begun}
+	}
+	next.err = err
+}
+
+// clearLine sends all away who are in line. The caller holds the lock.
+func (k *keeper) clearLine(why error) {
+	for _, p := range k.line {
+		p.err = why
+		close(p.left)
+	}
+	k.line = nil
+}
+
+// placeOf is the place of one who is in line. The caller holds the lock.
+func (k *keeper) placeOf(id string) *place {
+	if i := slices.IndexFunc(k.line, func(p *place) bool { return p.spec.ID == id }); i >= 0 {
+		return k.line[i]
+	}
+	return nil
 }
 
 // execution is a process as an agent sees it.
@@ -195,6 +278,11 @@ func (e execution) Start(context.Context) (run.Started, error) {
 	if !time.Now().Before(k.until) {
 		return run.Started{}, run.ErrNoLease
 	}
+	if waiting := k.placeOf(e.spec.ID); waiting != nil {
+		k.leaveLine(waiting)
+		close(waiting.left)
+		return waiting.started, waiting.err
+	}
 	p := k.held[e.spec.ID]
 	if p == nil {
 		var err error
@@ -203,6 +291,50 @@ func (e execution) Start(context.Context) (run.Started, error) {
 		}
 	}
 	return run.Started{PID: 1, At: p.begun}, nil
+}
+
+// LineUp begins the script when another makes room.
+func (e execution) LineUp(ctx context.Context, entered func()) (run.Started, error) {
+	p, err := e.enterLine()
+	if err != nil {
+		return run.Started{}, err
+	}
+	entered()
+	select {
+	case <-p.left:
+		return p.started, p.err
+	case <-ctx.Done():
+		return run.Started{}, ctx.Err()
+	}
+}
+
+func (e execution) enterLine() (*place, error) {
+	k := e.session.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	select {
+	case <-e.session.done:
+		return nil, run.ErrClosed
+	default:
+	}
+	if !time.Now().Before(k.until) {
+		return nil, run.ErrNoLease
+	}
+	p := &place{session: e.session, spec: e.spec, left: make(chan struct{})}
+	k.line = append(k.line, p)
+	return p, nil
+}
+
+// Withdraw leaves the line.
+func (e execution) Withdraw(context.Context) (*run.Started, error) {
+	k := e.session.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if p := k.held[e.spec.ID]; p != nil {
+		return &run.Started{PID: 1, At: p.begun}, nil
+	}
+	k.line = slices.DeleteFunc(k.line, func(p *place) bool { return p.spec.ID == e.spec.ID })
+	return nil, nil
 }
 
 // begin runs a script. The caller holds the lock.
@@ -215,7 +347,7 @@ func (k *keeper) begin(spec run.Spec) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{id: spec.ID, begun: k.machine.Clock.Now(), ended: make(chan struct{})}
+	p := &process{id: spec.ID, spec: spec, begun: k.machine.Clock.Now(), ended: make(chan struct{})}
 	p.seen = k.machine.cluster.Witness.Begin(Run{TaskKey: task, Attempt: attempt, Node: k.machine.ID, Slots: slots, Exit: exit})
 	p.exits = time.AfterFunc(length, func() { k.exit(p, run.Result{Reason: run.Exited, ExitCode: exit}) })
 	k.held[spec.ID] = p

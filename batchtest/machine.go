@@ -73,7 +73,7 @@ func (m *Machine) agent(server caller) interface {
 	return agent.New(agent.Options{
 		Server: server, Root: filepath.Join(m.folder, "root"), State: filepath.Join(m.folder, "state"),
 		Version: "test", Now: m.Clock.Now, Log: m.cluster.log,
-		OpenKeeper: func(context.Context, run.Options) (agent.Keeper, error) { return m.keeper.open(), nil },
+		OpenKeeper: func(_ context.Context, o run.Options) (agent.Keeper, error) { return m.keeper.open(o), nil },
 	})
 }
 
@@ -138,6 +138,13 @@ func (m *Machine) Destroy() {
 	m.lost = true
 	m.mu.Unlock()
 	m.PowerOff()
+}
+
+// Lost tells that the machine was destroyed and the pool still has its node.
+func (m *Machine) Lost() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lost && m.cluster.wants(m.ID)
 }
 
 // Left tells that the node has left its pool, as far as its machine knows, or

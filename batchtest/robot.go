@@ -46,7 +46,7 @@ func (a *attempt) id() string { return fmt.Sprintf("%s/%s/%d", a.Job, a.Task, a.
 func (a *attempt) final() bool { return a.Phase == batch.PhaseEnded || a.Phase == batch.PhaseReleased }
 
 func newRobot(m *Machine, server caller) *robot {
-	return &robot{machine: m, server: server, keeper: m.keeper.open(), instance: rand.Text(), ended: make(chan *attempt)}
+	return &robot{machine: m, server: server, keeper: m.keeper.open(run.Options{}), instance: rand.Text(), ended: make(chan *attempt)}
 }
 
 // callTime is how long a robot waits for an answer.

@@ -12,7 +12,7 @@ func (h *holder) kill(id string, grace time.Duration) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.tasks[id]
-	if t == nil {
+	if t == nil || t.phase == inLine {
 		return ErrUnknown
 	}
 	h.wish(t, Killed, grace)
@@ -21,6 +21,7 @@ func (h *holder) kill(id string, grace time.Duration) error {
 
 // killAll ends every task at once. The caller holds the lock.
 func (h *holder) killAll(why Reason) {
+	h.clearLine(ErrNoLease)
 	for _, t := range h.tasks {
 		h.wish(t, why, 0)
 	}
@@ -69,19 +70,20 @@ func (t *task) stopTimer() {
 	}
 }
 
-// ended notes that a task's main process was reaped, and clears its slot. The
-// caller holds the lock.
-func (h *holder) ended(t *task, e exit) {
+// ended notes that a task's main process was reaped, and clears its slot. It
+// returns the task that is to be forked in it, if there is one. The caller
+// holds the lock.
+func (h *holder) ended(t *task, e exit) *task {
 	delete(h.pids, t.pid)
 	t.stopTimer()
 	t.pid = 0
 	t.result = e.result(t)
 	if t.slot.tracker.empty() {
-		h.finish(t)
-		return
+		return h.finish(t)
 	}
 	t.phase = ending
 	h.sweepers.Go(func() { h.sweep(t) })
+	return nil
 }
 
 // sweep kills what the task left behind, and reports its end when that is gone.
@@ -96,6 +98,7 @@ func (h *holder) sweep(t *task) {
 			h.log.Error("leftovers do not die", "task", t.id, "slot", t.slot.number)
 			h.mu.Lock()
 			t.result.Leftovers = true
+			h.conclude(t)
 			h.announce(t)
 			h.mu.Unlock()
 			reported = true
@@ -107,17 +110,23 @@ func (h *holder) sweep(t *task) {
 		h.retire(t)
 		return
 	}
-	h.finish(t)
+	if next := h.finish(t); next != nil {
+		h.queue(next)
+	}
 }
 
-// finish ends a task of which nothing is left. The caller holds the lock.
-func (h *holder) finish(t *task) {
-	h.announce(t)
+// finish ends a task of which nothing is left, and returns the one that is to be
+// forked in its place, if there is one. The caller holds the lock.
+func (h *holder) finish(t *task) *task {
+	h.conclude(t)
 	h.retire(t)
+	next := h.follow(t)
+	h.announce(t)
+	return next
 }
 
-// announce completes the result and tells the agent.
-func (h *holder) announce(t *task) {
+// conclude completes the result. The caller holds the lock.
+func (h *holder) conclude(t *task) {
 	r := t.result
 	u := t.slot.limiter.usage()
 	r.OOMKills, r.MemoryPeak = u.oomKills, u.peak
@@ -130,8 +139,17 @@ func (h *holder) announce(t *task) {
 		}
 	}
 	t.phase = ended
-	if h.reporter != nil {
-		_ = h.reporter.send(&message{Exited: t.held()})
+}
+
+// announce tells the agent of an end: at once, unless the node goes on without
+// its help. The caller holds the lock.
+func (h *holder) announce(t *task) {
+	switch m := (&message{Exited: t.held()}); {
+	case h.reporter == nil:
+	case t.result.Next != "":
+		_ = h.reporter.post(m)
+	default:
+		_ = h.reporter.send(m)
 	}
 }
 

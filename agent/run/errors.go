@@ -26,6 +26,9 @@ var (
 	// ErrSuperseded is returned once another agent process has taken over the
 	// node's keeper.
 	ErrSuperseded = errors.New("another agent has taken over the keeper")
+	// ErrNoLine refuses to line up an execution because the keeper is of an
+	// earlier version that has no line.
+	ErrNoLine = errors.New("the keeper has no line")
 	// ErrFull refuses to start a task because the keeper holds as many as it
 	// may; forget results first.
 	ErrFull = errors.New("the keeper holds too many executions")

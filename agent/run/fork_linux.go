@@ -59,13 +59,19 @@ func (p *pool) next() *task {
 // end with it.
 func (h *holder) work(p *pool) {
 	th, err := h.newThread(true, p.admin)
-	for {
-		t := p.next()
-		if err != nil {
-			h.forked(t, 0, time.Time{}, err)
-			continue
+	if err != nil {
+		for {
+			h.forked(p.next(), 0, time.Time{}, err)
 		}
-		h.fork(th, t)
+	}
+	h.workOn(th, p)
+}
+
+// workOn is work on a thread that there is already.
+func (h *holder) workOn(th *thread, p *pool) {
+	th.patient = true
+	for {
+		h.fork(th, p.next())
 	}
 }
 

@@ -22,14 +22,15 @@ const (
 
 // phase is how far a task of the keeper is.
 //
-//	starting ──▶ running ──▶ ending ──▶ ended
-//	                 └──────────────────▲
+//	inLine ──▶ starting ──▶ running ──▶ ending ──▶ ended
+//	                            └──────────────────▲
 //
 // It is ending while leftovers of it are being killed.
 type phase int
 
 const (
-	starting phase = iota
+	inLine phase = iota
+	starting
 	running
 	ending
 	ended
@@ -41,6 +42,9 @@ type task struct {
 	spec          *Spec // nil once it has started
 	limits        Limits
 	nodeProcesses int64
+	room          int
+	yields        bool
+	outputs       *outputs // nil until they are open, and once it has started
 	slot          *slot
 	birth         uint64
 
@@ -66,6 +70,7 @@ type holder struct {
 
 	mu       sync.Mutex // guards all below, and the fields of tasks
 	tasks    map[string]*task
+	line     []*task // those in line, in order
 	pids     map[int]*task
 	slots    []*slot
 	free     []*slot
@@ -125,48 +130,73 @@ func (h *holder) start(s *Spec, th *thread, reply func(*Started, error)) {
 func (h *holder) enlist(s *Spec, reply func(*Started, error)) *task {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.tasks[s.ID]; t != nil {
-		if t.phase == starting {
-			t.waiters = append(t.waiters, reply)
-		} else {
-			reply(&t.started, nil)
-		}
+	t, err := h.find(s, reply)
+	if t == nil || t.phase != inLine {
 		return nil
 	}
-	t, err := h.admit(s)
+	h.leaveLine(t)
+	if err == nil {
+		err = h.admit(t)
+	}
 	if err != nil {
-		reply(nil, err)
+		h.drop(t, err)
 		return nil
 	}
-	t.waiters = append(t.waiters, reply)
 	return t
 }
 
-// admit makes the task and gives it a slot. The caller holds the lock.
-func (h *holder) admit(s *Spec) (*task, error) {
-	if h.closing || bootTime() >= h.lease {
-		return nil, ErrNoLease
+// find is the task of a specification, a new one if need be, which then is as if
+// in line. Reply is called once it has started, or at once if it has. The
+// caller holds the lock.
+func (h *holder) find(s *Spec, reply func(*Started, error)) (*task, error) {
+	t := h.tasks[s.ID]
+	if t != nil && t.phase > starting {
+		reply(&t.started, nil)
+		return t, nil
 	}
-	if len(h.tasks) >= maxHeld {
-		return nil, ErrFull
+	var err error
+	if t == nil {
+		t = &task{id: s.ID, spec: s, room: s.Room, yields: s.Yields}
+		if len(h.tasks) >= maxHeld {
+			err = ErrFull
+		}
+		h.tasks[t.id] = t
+	}
+	t.waiters = append(t.waiters, reply)
+	return t, err
+}
+
+// drop forgets a task that has not started. The caller holds the lock.
+func (h *holder) drop(t *task, why error) {
+	delete(h.tasks, t.id)
+	t.closeOutputs()
+	t.answer(nil, why)
+}
+
+// admit gives a task a slot. The caller holds the lock.
+func (h *holder) admit(t *task) error {
+	if !h.mayStart() {
+		return ErrNoLease
 	}
 	slot, err := h.takeSlot()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.births++
 	h.forking++
 	h.alive++
-	t := &task{id: s.ID, spec: s, slot: slot, birth: h.births, limits: s.Limits, nodeProcesses: h.node.Processes}
+	t.phase, t.slot, t.birth, t.limits, t.nodeProcesses = starting, slot, h.births, t.spec.Limits, h.node.Processes
 	if t.limits.Processes == 0 {
 		t.limits.Processes = h.node.TaskProcesses
 	}
 	if t.limits.FileBytes == 0 {
 		t.limits.FileBytes = h.node.FileBytes
 	}
-	h.tasks[t.id] = t
-	return t, nil
+	return nil
 }
+
+// mayStart tells whether a task may begin now. The caller holds the lock.
+func (h *holder) mayStart() bool { return !h.closing && bootTime() < h.lease }
 
 func (h *holder) takeSlot() (*slot, error) {
 	if n := len(h.free); n > 0 {
@@ -198,8 +228,7 @@ func (h *holder) forked(t *task, pid int, at time.Time, err error) {
 }
 
 func (h *holder) failed(t *task, err error) {
-	delete(h.tasks, t.id)
-	t.answer(nil, err)
+	h.drop(t, err)
 	h.retire(t)
 }
 
@@ -212,7 +241,9 @@ func (h *holder) runs(t *task, pid int, at time.Time) {
 	t.answer(&t.started, nil)
 	h.wakeReaper()
 	if e, ok := h.early[pid]; ok && e.births >= t.birth {
-		h.ended(t, e)
+		if next := h.ended(t, e); next != nil {
+			h.queue(next)
+		}
 		return
 	}
 	if t.reason != "" {
@@ -225,6 +256,13 @@ func (t *task) answer(s *Started, err error) {
 		reply(s, err)
 	}
 	t.waiters = nil
+}
+
+func (t *task) closeOutputs() {
+	if t.outputs != nil {
+		t.outputs.close()
+		t.outputs = nil
+	}
 }
 
 func (t *task) held() *Held {
@@ -246,12 +284,12 @@ func (h *holder) forget(ids []string) {
 	}
 }
 
-// list is everything that is held. What is still starting is left out: whoever
+// list is everything that is held. What has not started yet is left out: whoever
 // asked for it has yet to hear of it. The caller holds the lock.
 func (h *holder) list() []Held {
 	var all []Held
 	for _, t := range h.tasks {
-		if t.phase != starting {
+		if t.phase > starting {
 			all = append(all, *t.held())
 		}
 	}

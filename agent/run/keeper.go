@@ -35,6 +35,10 @@ type Options struct {
 	// Build names this version of the program. A keeper of another build that
 	// holds nothing is replaced.
 	Build string
+	// Followed is told, before anybody else learns of an end, which execution
+	// was in line and has taken the room of the one that ended. It is called in
+	// the order in which that happened, perhaps more than once; nil ignores.
+	Followed func(ended, next string)
 	// Log is where the agent's side logs; nil discards.
 	Log *slog.Logger
 }
@@ -261,6 +265,9 @@ func (k *Keeper) gone() bool {
 
 // adopt takes up a new connection and what the keeper at its end holds.
 func (k *Keeper) adopt(s *session) {
+	for i := range s.welcome.Held {
+		k.followed(&s.welcome.Held[i])
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	first := k.instance == ""
@@ -309,9 +316,18 @@ func (k *Keeper) detach(s *session, err error) {
 }
 
 func (k *Keeper) exited(h *Held) {
+	k.followed(h)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.note(h)
+}
+
+// followed tells who has taken the room of an execution that has ended. The
+// caller does not hold the lock.
+func (k *Keeper) followed(h *Held) {
+	if k.options.Followed != nil && h.Result != nil && h.Result.Next != "" {
+		k.options.Followed(h.ID, h.Result.Next)
+	}
 }
 
 // note learns what has become of an execution. The caller holds the lock.

@@ -197,7 +197,7 @@ func (k *keeper) run(ctx context.Context) error {
 	// The reaper blocks in the kernel while there are children, so that nobody
 	// waits for it if some do not end.
 	reaped := make(chan error, 1)
-	go func() { reaped <- k.holder.reap() }()
+	go k.holder.reap(reaped)
 
 	// So is the thread that serves the agent and forks: children end with it.
 	go k.attend()

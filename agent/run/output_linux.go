@@ -92,34 +92,44 @@ func outputError(path string, err error) error {
 	return launchFailed("output file %s: %v", path, err)
 }
 
+// outputs are what a task begins with as its first three files, and what of that
+// was opened for it.
+type outputs struct {
+	files  []uintptr
+	opened []int
+}
+
 // openOutputs opens both output files of a task, one if they are the same.
 // Stdin and discarded outputs are null.
-func openOutputs(s *Spec, null int) (files []uintptr, done func(), err error) {
-	var opened []int
-	done = func() {
-		for _, fd := range opened {
-			unix.Close(fd)
-		}
-	}
-	open := func(path string) (int, error) {
-		if path == "" {
-			return null, nil
-		}
-		fd, err := openOutput(path, s.User)
-		if err == nil {
-			opened = append(opened, fd)
-		}
-		return fd, err
-	}
-	out, err := open(s.Stdout)
-	if err != nil {
-		return nil, done, err
-	}
+func openOutputs(s *Spec, null int) (*outputs, error) {
+	o := &outputs{}
+	out, err := o.open(s.Stdout, s.User, null)
 	errFile := out
-	if s.Stderr != s.Stdout {
-		if errFile, err = open(s.Stderr); err != nil {
-			return nil, done, err
-		}
+	if err == nil && s.Stderr != s.Stdout {
+		errFile, err = o.open(s.Stderr, s.User, null)
 	}
-	return []uintptr{uintptr(null), uintptr(out), uintptr(errFile)}, done, nil
+	if err != nil {
+		o.close()
+		return nil, err
+	}
+	o.files = []uintptr{uintptr(null), uintptr(out), uintptr(errFile)}
+	return o, nil
+}
+
+func (o *outputs) open(path string, user *User, null int) (int, error) {
+	if path == "" {
+		return null, nil
+	}
+	fd, err := openOutput(path, user)
+	if err == nil {
+		o.opened = append(o.opened, fd)
+	}
+	return fd, err
+}
+
+func (o *outputs) close() {
+	for _, fd := range o.opened {
+		unix.Close(fd)
+	}
+	o.opened = nil
 }

@@ -19,9 +19,26 @@ var _ Execution = (*Process)(nil)
 // the keeper died meanwhile and with it whatever it had started. If ctx ends
 // first, the process may run nevertheless: kill it.
 func (p *Process) Start(ctx context.Context) (Started, error) {
+	return p.begin(ctx, &message{Start: &p.spec})
+}
+
+// LineUp has the keeper start the process when there is room for it. Errors are
+// those of Start, and ErrNoLine.
+func (p *Process) LineUp(ctx context.Context, entered func()) (Started, error) {
+	s, err := p.keeper.wait(ctx)
+	if err != nil {
+		return Started{}, err
+	}
+	if s.welcome.Version < lineVersion {
+		return Started{}, ErrNoLine
+	}
+	return p.begin(ctx, &message{LineUp: &p.spec, posted: entered})
+}
+
+func (p *Process) begin(ctx context.Context, m *message) (Started, error) {
 	k := p.keeper
 	k.expect(p.spec.ID)
-	reply, err := k.ask(ctx, &message{Start: &p.spec})
+	reply, err := k.ask(ctx, m)
 	switch {
 	case err == nil && reply.Started == nil:
 		err = errors.New("keeper did not say how the process was started")
@@ -32,6 +49,22 @@ func (p *Process) Start(ctx context.Context) (Started, error) {
 	}
 	k.exited(&Held{ID: p.spec.ID, Started: *reply.Started})
 	return *reply.Started, nil
+}
+
+// Withdraw takes the process out of line. If it has been started before it
+// returns how; if a keeper that has died may have done so, ErrKeeperLost.
+func (p *Process) Withdraw(ctx context.Context) (*Started, error) {
+	k := p.keeper
+	reply, err := k.ask(ctx, &message{Withdraw: p.spec.ID})
+	if err != nil {
+		return nil, err
+	}
+	if reply.Started != nil {
+		k.exited(&Held{ID: p.spec.ID, Started: *reply.Started})
+		return reply.Started, nil
+	}
+	k.unexpect(ctx, p.spec.ID)
+	return nil, nil
 }
 
 // expect makes room for what the keeper may tell of an execution before Start

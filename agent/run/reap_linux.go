@@ -11,10 +11,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// forkPatience is how long a fork may keep the reaper from children. It takes
+// longer only if the program is on a disk that does not answer.
+const forkPatience = 100 * time.Millisecond
+
 // reap waits for children, one after another, until the holder is closed and no
-// task is left. It is the only place that does, and it sees the orphans that
-// tasks leave behind as well, because the keeper is their subreaper.
-func (h *holder) reap() error {
+// task is left, and says so. It is the only place that does, and it sees the
+// orphans that tasks leave behind as well, because the keeper is their subreaper.
+//
+// When a task has ended it forks the next in line itself. If that takes long,
+// another thread goes on here and this one becomes one of those that fork; it
+// must not end, since its children would end with it.
+func (h *holder) reap(over chan<- error) {
+	th, err := h.newThread(false, false)
+	if err != nil {
+		h.log.Error("tasks in line are started by other threads", "error", err)
+		th = nil
+	}
+	err = h.reapOn(th, func() { go h.reap(over) })
+	if errors.Is(err, errReplaced) {
+		h.plain.mu.Lock()
+		h.plain.size++
+		h.plain.mu.Unlock()
+		h.workOn(th, &h.plain)
+	}
+	over <- err
+	if th != nil {
+		select {} // until the process ends
+	}
+}
+
+// errReplaced tells a reaper that another has taken its place.
+var errReplaced = errors.New("another thread reaps")
+
+// reapOn reaps, and forks on a thread that may be nil. If a fork takes long it
+// calls replace, and returns errReplaced.
+func (h *holder) reapOn(th *thread, replace func()) error {
 	for {
 		pid, err := peekChild()
 		switch {
@@ -26,7 +58,19 @@ func (h *holder) reap() error {
 		case err != nil:
 			return fmt.Errorf("wait for children: %w", err)
 		default:
-			h.reapOne(pid)
+			next := h.reapOne(pid)
+			if next == nil {
+				continue
+			}
+			if th == nil || next.spec.Admin {
+				h.queue(next)
+				continue
+			}
+			impatient := time.AfterFunc(forkPatience, replace)
+			h.fork(th, next)
+			if !impatient.Stop() {
+				return errReplaced
+			}
 		}
 	}
 }
@@ -73,8 +117,9 @@ func siginfoPID(info *unix.Siginfo) int {
 
 // reapOne reaps a child that has ended. A stranger is an orphan, or a task whose
 // forking thread has not yet entered it into the books, or the attempt to start
-// a program that could not be started, which that thread may reap itself.
-func (h *holder) reapOne(pid int) {
+// a program that could not be started, which that thread may reap itself. It
+// returns the task that is to be forked now, if there is one.
+func (h *holder) reapOne(pid int) (next *task) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.pids[pid]
@@ -84,12 +129,11 @@ func (h *holder) reapOne(pid int) {
 	e := exit{births: h.births}
 	_, err := syscall.Wait4(pid, &e.status, 0, &e.usage)
 	if err != nil {
-		return
+		return nil
 	}
 	e.at = time.Now()
 	if t != nil {
-		h.ended(t, e)
-		return
+		return h.ended(t, e)
 	}
 	if h.forking > 0 {
 		h.early[pid] = e
@@ -97,4 +141,5 @@ func (h *holder) reapOne(pid int) {
 	for _, s := range h.slots {
 		signalOne(s.orphan)
 	}
+	return nil
 }

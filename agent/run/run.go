@@ -14,6 +14,17 @@ type Execution interface {
 	// is to blame for is a *StartError.
 	Start(ctx context.Context) (Started, error)
 
+	// LineUp is Start for when there is room: when an execution that yields
+	// its room, and has as much of it, has ended well. Who is in line first
+	// starts first; entered is called once those that line up from then on are
+	// behind. If ctx ends before, it stays in line: Start starts it at once,
+	// Withdraw takes it out.
+	LineUp(ctx context.Context, entered func()) (Started, error)
+
+	// Withdraw takes the execution out of line. If it has been started before
+	// nothing changes, and how it was is returned.
+	Withdraw(ctx context.Context) (*Started, error)
+
 	// Wait blocks until the execution has ended and nothing of it is left. It
 	// may be called by several goroutines, and again after it has returned.
 	Wait(ctx context.Context) (Result, error)
@@ -49,6 +60,11 @@ type Spec struct {
 	Admin bool `json:"admin,omitempty"`
 	// Limits are this task's own, below those of the node.
 	Limits Limits `json:"limits,omitzero"`
+	// Room is how many task slots the execution takes.
+	Room int `json:"room,omitzero"`
+	// Yields allows that another takes its room as soon as it has exited with
+	// 0, without anybody being asked.
+	Yields bool `json:"yields,omitzero"`
 }
 
 // User is a user of the compute node by its numbers.
@@ -142,6 +158,8 @@ type Result struct {
 	// for instance on a dead network disk. Its slot stays out of use until it
 	// is gone.
 	Leftovers bool `json:"leftovers,omitzero"`
+	// Next is the execution that was in line and has taken the room, or "".
+	Next string `json:"next,omitempty"`
 }
 
 // Held is an execution that a keeper knows: running while Result is nil.

@@ -186,10 +186,12 @@ func (k *keeper) greet(l *link, m *message) {
 	}})
 }
 
-// quiet stops reporting to an agent that has gone.
+// quiet stops reporting to an agent that has gone. The next one would not expect
+// what it had lined up.
 func (k *keeper) quiet(l *link) {
 	k.holder.mu.Lock()
 	defer k.holder.mu.Unlock()
+	k.holder.clearLine(nil)
 	if k.holder.reporter == l {
 		k.holder.reporter = nil
 	}
@@ -210,6 +212,16 @@ func (k *keeper) handle(l *link, m *message, th *thread) {
 			}
 			_ = l.send(&message{ID: id, Started: s})
 		})
+	case m.LineUp != nil:
+		k.holder.lineUp(m.LineUp, func(s *Started, err error) {
+			if err != nil {
+				_ = l.send(&message{ID: id, Error: toWire(err)})
+				return
+			}
+			_ = l.post(&message{ID: id, Started: s})
+		})
+	case m.Withdraw != "":
+		k.holder.withdraw(m.Withdraw, func(s *Started) { _ = l.send(&message{ID: id, Started: s}) })
 	case m.Kill != nil:
 		answer(l, id, k.holder.kill(m.Kill.ID, time.Duration(m.Kill.Grace)))
 	case m.Forget != nil:

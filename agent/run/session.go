@@ -104,7 +104,11 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 		delete(s.calls, request.ID)
 		s.mu.Unlock()
 	}()
-	if err := s.link.send(&request); err != nil {
+	send := s.link.send
+	if m.posted != nil {
+		send = s.link.post
+	}
+	if err := send(&request); err != nil {
 		select {
 		case <-s.gone:
 			return nil, errGone
@@ -114,6 +118,9 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 			return nil, errGone
 		}
 		return nil, err
+	}
+	if m.posted != nil {
+		m.posted()
 	}
 	select {
 	case r := <-reply:

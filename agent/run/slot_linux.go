@@ -54,6 +54,7 @@ func (h *holder) newThread(patient, admin bool) (*thread, error) {
 	if err := setTimerSlack(taskSlack); err != nil {
 		return nil, fmt.Errorf("set timer slack: %w", err)
 	}
+	hurry()
 	if !admin {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return nil, fmt.Errorf("give up new privileges: %w", err)
@@ -63,6 +64,23 @@ func (h *holder) newThread(patient, admin bool) (*thread, error) {
 		return nil, err
 	}
 	return &thread{patient: patient}, nil
+}
+
+// hurry has the calling thread run before tasks whenever it is ready to. It never
+// runs for long, and as long as it waits a slot is empty. The kernel gives a
+// thread the processor sooner that asks for short slices (from 6.12 on) and
+// that is favoured, which takes a capability; to be refused does no harm.
+// Children do not inherit it.
+func hurry() {
+	const resetOnFork = 1 // SCHED_FLAG_RESET_ON_FORK
+	attr := &unix.SchedAttr{
+		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Flags: resetOnFork, Nice: -10,
+		Runtime: uint64(100 * time.Microsecond),
+	}
+	if unix.SchedSetAttr(0, attr, 0) != nil {
+		attr.Nice = 0
+		_ = unix.SchedSetAttr(0, attr, 0)
+	}
 }
 
 // enter takes the thread into the slot, so that a child is born there.
@@ -96,11 +114,12 @@ func (f *forker) start(th *thread, t *task) (pid int, at time.Time, err error) {
 	if err := s.limiter.begin(t.limits); err != nil {
 		return 0, at, fmt.Errorf("set limits of slot %d: %w", s.number, err)
 	}
-	files, done, err := openOutputs(t.spec, f.null)
-	defer done()
-	if err != nil {
-		return 0, at, err
+	if t.outputs == nil {
+		if t.outputs, err = openOutputs(t.spec, f.null); err != nil {
+			return 0, at, err
+		}
 	}
+	defer t.closeOutputs()
 	if err := f.birth.hold(f.limits(t)); err != nil {
 		return 0, at, err
 	}
@@ -108,7 +127,7 @@ func (f *forker) start(th *thread, t *task) (pid int, at time.Time, err error) {
 	if err := th.enter(s); err != nil {
 		return 0, at, err
 	}
-	attr := &syscall.ProcAttr{Dir: t.spec.Dir, Env: t.spec.Env, Files: files, Sys: f.attributes(t.spec, s)}
+	attr := &syscall.ProcAttr{Dir: t.spec.Dir, Env: t.spec.Env, Files: t.outputs.files, Sys: f.attributes(t.spec, s)}
 	pid, err = startProgram(t.spec, th.patient, func(file string) (int, error) {
 		at = time.Now()
 		return syscall.ForkExec(file, t.spec.Args, attr)

@@ -2,6 +2,7 @@ package run
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,8 +23,10 @@ func encoding() json.Options { return jsonv1.FormatDurationAsNano(true) }
 // the agent, so an agent must understand every keeper back to oldestVersion;
 // fields are only ever added.
 const (
-	protocolVersion = 1
+	protocolVersion = 2
 	oldestVersion   = 1
+	// lineVersion is the first that knows LineUp and Withdraw.
+	lineVersion = 2
 )
 
 // maxFrame bounds one message. The kernel refuses arguments and environments
@@ -32,6 +35,12 @@ const maxFrame = 16 << 20
 
 // maxKept bounds the buffers that are kept for the next message.
 const maxKept = 1 << 20
+
+// What is posted waits for company: at most so long, and for so many bytes.
+const (
+	postTime = 2 * time.Millisecond
+	maxPost  = 32 << 10
+)
 
 // A message is one frame between agent and keeper: a length of four bytes,
 // then JSON. ID joins a request and its reply and is 0 for messages that have
@@ -42,12 +51,16 @@ type message struct {
 	// Requests of the agent.
 	Hello    *hello       `json:"hello,omitempty"`
 	Start    *Spec        `json:"start,omitempty"`
+	LineUp   *Spec        `json:"lineUp,omitempty"`
+	Withdraw string       `json:"withdraw,omitempty"`
 	Kill     *killRequest `json:"kill,omitempty"`
 	Forget   []string     `json:"forget,omitempty"`
 	Lease    int64        `json:"lease,omitzero"`
 	List     bool         `json:"list,omitzero"`
 	Shutdown bool         `json:"shutdown,omitzero"`
 	Bye      bool         `json:"bye,omitzero"`
+	// posted is called when a request that nobody hurries for is under way.
+	posted func()
 
 	// Replies and events of the keeper.
 	Welcome *welcome   `json:"welcome,omitempty"`
@@ -94,9 +107,11 @@ type link struct {
 	wake chan struct{}
 	done chan struct{}
 
-	mu      sync.Mutex // guards out, writing, err
+	mu      sync.Mutex // guards all below
 	out     []byte
-	writing bool // the writer is at it
+	writing bool        // the writer is at it
+	posted  *time.Timer // flushes what was posted, nil until something was
+	waiting bool        // that timer runs
 	err     error
 }
 
@@ -155,22 +170,73 @@ func (l *link) hangUp() {
 // writer. What queues up there is bounded by the requests that were read and
 // the executions that are held.
 func (l *link) send(m *message) error {
-	body, err := json.Marshal(m, encoding())
-	if err != nil {
-		return fmt.Errorf("encode message: %w", err)
-	}
-	if len(body) > maxFrame {
-		return fmt.Errorf("message of %d bytes is too long", len(body))
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	err := l.add(m)
+	if err == nil {
+		l.flush()
+	}
+	return err
+}
+
+// post is send for what nobody waits for: a moment later, together with what
+// else there is by then. Messages arrive in the order in which they were sent
+// or posted.
+func (l *link) post(m *message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.add(m); err != nil {
+		return err
+	}
+	switch {
+	case len(l.out) >= maxPost:
+		l.flush()
+	case l.waiting:
+	case l.posted == nil:
+		l.posted = time.AfterFunc(postTime, l.deliver)
+		l.waiting = true
+	default:
+		l.posted.Reset(postTime)
+		l.waiting = true
+	}
+	return nil
+}
+
+// deliver writes what was posted.
+func (l *link) deliver() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = false
+	l.flush()
+}
+
+// add puts a message behind those that are not written yet. The caller holds
+// the lock.
+func (l *link) add(m *message) error {
 	if l.err != nil {
 		return l.err
 	}
-	idle := len(l.out) == 0 && !l.writing
-	l.out = binary.BigEndian.AppendUint32(l.out, uint32(len(body)))
-	l.out = append(l.out, body...)
-	if idle {
+	begin := len(l.out)
+	l.out = append(l.out, 0, 0, 0, 0)
+	buffer := bytes.NewBuffer(l.out)
+	if err := json.MarshalWrite(buffer, m, encoding()); err != nil {
+		l.out = l.out[:begin]
+		return fmt.Errorf("encode message: %w", err)
+	}
+	size := buffer.Len() - begin - 4
+	if size > maxFrame {
+		l.out = l.out[:begin]
+		return fmt.Errorf("message of %d bytes is too long", size)
+	}
+	l.out = buffer.Bytes()
+	binary.BigEndian.PutUint32(l.out[begin:], uint32(size))
+	return nil
+}
+
+// flush writes what the socket takes and leaves the rest to the writer. The
+// caller holds the lock.
+func (l *link) flush() {
+	if !l.writing && len(l.out) > 0 {
 		n := l.writeSome(l.out)
 		l.out = l.out[:copy(l.out, l.out[n:])]
 	}
@@ -179,7 +245,6 @@ func (l *link) send(m *message) error {
 	} else if cap(l.out) > maxKept {
 		l.out = nil
 	}
-	return nil
 }
 
 // writeSome writes what can be written without waiting. An error is left to the
