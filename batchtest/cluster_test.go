@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -305,8 +306,15 @@ func (p *play) heal(s *schedule) {
 	p.mend(s)
 }
 
-// mend undoes what users did, as far as it can be done already.
+// mend undoes what users did, as far as it can be done already, and has the
+// nodes of machines that are no more replaced, as an operator would: they may be
+// all that the pool has.
 func (p *play) mend(s *schedule) {
+	p.each(func(m *batchtest.Machine) {
+		if m.Lost() {
+			p.replace(m, batch.DeallocateRequeue)
+		}
+	})
 	p.refill(s.nodes)
 	for job := range p.added {
 		p.enable(job)
@@ -330,7 +338,7 @@ func (p *play) finish(s *schedule) {
 			break
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("%d tasks are not completed %v after all is well", left, limit)
+			p.t.Fatalf("%d tasks are not completed %v after all is well; the pool has %s", left, limit, p.describePool())
 		}
 		p.mend(s)
 	}
@@ -340,6 +348,25 @@ func (p *play) finish(s *schedule) {
 	for _, t := range s.tasks {
 		p.compare(t)
 	}
+}
+
+// describePool says how the pool and its nodes are.
+func (p *play) describePool() string {
+	p.t.Helper()
+	is, err := p.Server().Pool(p.t.Context(), batchtest.Account, pool)
+	check(p.t, err)
+	nodes, err := p.Server().Nodes(p.t.Context(), batchtest.Account, pool, control.Query{})
+	check(p.t, err)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d nodes and is %s", is.CurrentDedicatedNodes, is.TargetDedicatedNodes, is.AllocationState)
+	for _, n := range nodes.Items {
+		name := "?"
+		if m := p.Machine(n.ID); m != nil {
+			name = m.Name
+		}
+		fmt.Fprintf(&b, "; %s: %s, scheduling %s, leaving %q, %d tasks", name, n.State, n.SchedulingState, n.Leaving, n.BoundTasks)
+	}
+	return b.String()
 }
 
 // compare holds the end of a task against its script: each of its ends was
