@@ -126,11 +126,13 @@ func (t *attempt) leave(outcome *batch.Outcome) {
 func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	a, place := t.agent, taskPlace(t.id.job, t.id.task)
 	c := &command{
-		agent: a, id: t.id.String(), adopted: t.adopted, slot: t.slot, place: place, line: t.run.CommandLine,
+		agent: a, id: t.id.String(), adopted: t.adopted, place: place, line: t.run.CommandLine,
 		files: t.run.ResourceFiles, user: t.run.UserIdentity, limit: t.run.MaxWallClockTime,
 		env: a.taskEnvironment(t.id, t.run.EnvironmentSettings), room: t.run.RequiredSlots, yields: t.yields(),
 	}
-	if t.turn != nil && !t.await(c) {
+	if t.turn == nil {
+		c.slot = t.slot
+	} else if !t.await(c) {
 		return nil
 	}
 	c.start = a.desk.running(t).Time
