@@ -70,12 +70,18 @@ func (d *desk) lineUp() {
 			return
 		}
 		length++
-		d.begin(t)
-		t.turn, t.call = context.WithCancelCause(t.ctx)
-		t.ahead, t.entered = d.lineEnd, make(chan struct{})
-		d.lineEnd = t.entered
-		d.execute(t)
+		d.enqueue(t)
 	}
+}
+
+// enqueue has an attempt enter the line behind the last one. The caller holds
+// the lock.
+func (d *desk) enqueue(t *attempt) {
+	d.begin(t)
+	t.turn, t.call = context.WithCancelCause(t.ctx)
+	t.ahead, t.entered = d.lineEnd, make(chan struct{})
+	d.lineEnd = t.entered
+	d.execute(t)
 }
 
 // followed passes on the slot of an attempt to the one that the keeper has
