@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 
 // Attempts are lined up until there are maxLine, and again when half are gone, so
 // that the keeper is told of several at once.
-const maxLine = 64
+const maxLine = 128
 
 // errTurn calls an attempt in line.
 var errTurn = errors.New("there is a slot for the attempt")
@@ -104,12 +105,12 @@ func closedChannel() chan struct{} {
 
 // named is the attempt whose process has a name. The caller holds the lock.
 func (d *desk) named(process string) *attempt {
-	for _, t := range d.attempts {
-		if t.alive && t.id.String() == process {
-			return t
-		}
+	id, ok := parseAttemptID(process)
+	i := slices.IndexFunc(d.attempts, func(t *attempt) bool { return ok && t.alive && t.id == id })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return d.attempts[i]
 }
 
 // vacate gives back the slot of an attempt whose goroutine ends, or lets the one

@@ -21,7 +21,7 @@ const (
 	bigSlots = 16
 	bigJobs  = 5
 	// step is how often everything is counted anew.
-	step = 10 * time.Second
+	step = 20 * time.Second
 )
 
 // big is the large cluster and what has happened to it.

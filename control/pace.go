@@ -12,7 +12,7 @@ import (
 // lately.
 const (
 	ahead    = 100 * time.Millisecond // of a node's work
-	maxAhead = 256                    // tasks
+	maxAhead = 512                    // tasks
 )
 
 // pace is what is left at a later time of the pace that a node had at a time.

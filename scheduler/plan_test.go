@@ -251,7 +251,7 @@ func checkAhead(t *rapid.T, s scheduler.Snapshot, free, given map[batch.NodeID]i
 		if !full {
 			t.Fatalf("%s was given more than it has slots for while another node has some", n.Node)
 		}
-		if limit := min(128, int(n.Pace/10)) + 6; -free[n.Node] > limit {
+		if limit := min(512, int(n.Pace/10)) + 6; -free[n.Node] > limit {
 			t.Fatalf("%s has %d slots of work waiting at a pace of %v", n.Node, -free[n.Node], n.Pace)
 		}
 	}

@@ -42,6 +42,20 @@
 // one that reads the agent's requests also forks, and the one that waits for
 // children also reports.
 //
+// # The line
+//
+// When tasks are short, the way from the end of one to the agent and back with
+// the next takes longer than the tasks do. So the agent lines up what it has
+// prepared ([Process.LineUp]), and the thread that sees a task end well forks the
+// first in line in its place, before the agent is told. The agent hears of both
+// together with what else happens in those two milliseconds. Whoever is in line
+// has not begun: it can be withdrawn, and it leaves the line with the agent that
+// lined it up.
+//
+// Threads that fork run before tasks whenever they are ready to: a keeper that
+// waits for the processor behind the tasks it has just started is a node with
+// empty slots.
+//
 // This package must not import anything of the server, and nothing of the
 // agent above it.
 package run

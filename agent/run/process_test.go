@@ -86,6 +86,7 @@ func TestTaskSeesOnlyWhatItsSpecSays(t *testing.T) {
 			// others, make among them, leave them ignored.
 			{"no ignored signals", []string{"sh", "-c", "set -- $(grep SigIgn /proc/self/status); echo $((0x$2 & ~0x180000000))"}, "0\n"},
 			{"an empty standard input", []string{"cat"}, ""},
+			{"the usual priority", []string{"nice"}, "0\n"},
 		}
 		for i, test := range tests {
 			t.Run(test.name, func(t *testing.T) {

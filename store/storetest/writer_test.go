@@ -159,14 +159,17 @@ func TestCallersShareCommits(t *testing.T) {
 		withTable(t, db)
 		before := db.Stats()
 		release := hold(t, db)
-		var wait sync.WaitGroup
+		var wait, queued sync.WaitGroup
 		for i := range 64 {
+			queued.Add(1)
+			ctx := &noticed{Context: t.Context(), notice: sync.OnceFunc(queued.Done)}
 			wait.Go(func() {
-				if err := db.Update(t.Context(), func(tx *store.Tx) error { return insert(tx, fmt.Sprint(i)) }); err != nil {
+				if err := db.Update(ctx, func(tx *store.Tx) error { return insert(tx, fmt.Sprint(i)) }); err != nil {
 					t.Error(err)
 				}
 			})
 		}
+		queued.Wait()
 		release()
 		wait.Wait()
 		after := db.Stats()
@@ -180,6 +183,18 @@ func TestCallersShareCommits(t *testing.T) {
 			t.Errorf("got %d rows", got)
 		}
 	})
+}
+
+// noticed is a context that tells when somebody is about to wait.
+type noticed struct {
+	context.Context //nolint:containedctx // it is one
+	notice          func()
+}
+
+// Done is called by who waits.
+func (n *noticed) Done() <-chan struct{} {
+	n.notice()
+	return n.Context.Done()
 }
 
 func TestAnswerComesAfterCommit(t *testing.T) {
