@@ -187,7 +187,7 @@ func TestCallersShareCommits(t *testing.T) {
 
 // noticed is a context that tells when somebody is about to wait.
 type noticed struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context
 	notice          func()
 }
 
