@@ -188,7 +188,7 @@ func TestCallersShareCommits(t *testing.T) {
 // noticed is a context that tells when somebody is about to wait.
 type noticed struct {
 	context.Context
-	notice          func()
+	notice func()
 }
 
 // Done is called by who waits.
