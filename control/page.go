@@ -52,7 +52,7 @@ func (q Query) list(fields odata.Fields, largest int) (store.List, error) {
 	if err != nil || len(after) > maxToken || !utf8.Valid(after) || bytes.IndexByte(after, 0) >= 0 {
 		return store.List{}, badQuery("$skiptoken", q.Token, "It is not a token that this service gave")
 	}
-	list := store.List{After: string(after), Max: size + 1}
+	list := store.List{After: string(after), Max: size + 1, Cut: new(bool)}
 	filter, err := odata.ParseFilter(q.Filter, fields)
 	if err != nil {
 		return store.List{}, badQuery("$filter", q.Filter, err.Error())
@@ -64,10 +64,11 @@ func (q Query) list(fields odata.Fields, largest int) (store.List, error) {
 }
 
 // page cuts off the item too many and makes the token of the next page from
-// the last one's key.
+// the last one's key. A list that was cut because of its size has another page,
+// which may be empty.
 func page[T any](items []T, list store.List, key func(*T) string) Page[T] {
-	size := list.Max - 1
-	if len(items) <= size {
+	size := min(len(items), list.Max-1)
+	if size == 0 || len(items) == size && !*list.Cut {
 		return Page[T]{Items: items}
 	}
 	items = items[:size]

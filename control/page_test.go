@@ -2,6 +2,8 @@ package control_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -120,4 +122,47 @@ func TestListsThatGoThroughALargeJob(t *testing.T) {
 	if y.check(err); len(page.Items) > 0 {
 		t.Errorf("got %v", page.Items)
 	}
+}
+
+// TestLargeItems lists more bytes than a page may have: it comes in parts. Those that
+// no index knows are read by three at a time.
+func TestLargeItems(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, url string) {
+		y := newYard(t, url)
+		y.prepare(1, 1)
+		const count, size = 240, 250 << 10
+		for i := range count {
+			_, err := y.AddTask(ctx(t), acct, "job", batch.TaskSpecification{
+				ID: batch.TaskID(fmt.Sprintf("t-%03d", i)), CommandLine: "true",
+				EnvironmentSettings: []batch.EnvironmentSetting{{Name: "LARGE", Value: strings.Repeat("x", size)}},
+			})
+			y.check(err)
+		}
+		for _, filter := range []string{"", "state eq 'active'", "state ne 'completed'", "startswith(id,'t-')", "startswith(displayName,'x') or requiredSlots lt 5"} {
+			var ids []batch.TaskID
+			pages, q := 0, control.Query{Filter: filter}
+			for {
+				page, err := y.Tasks(ctx(t), acct, "job", q)
+				if batch.CodeOf(err) == batch.CodeInvalidQueryParameterValue {
+					t.Fatalf("%q is refused: %v", filter, err)
+				}
+				y.check(err)
+				if bytes := len(page.Items) * size; bytes > 49<<20 {
+					t.Errorf("%q: a page has %d bytes", filter, bytes)
+				}
+				for _, task := range page.Items {
+					ids = append(ids, task.ID)
+				}
+				pages++
+				if q.Token = page.Next; q.Token == "" {
+					break
+				}
+			}
+			slices.Sort(ids)
+			if n := len(ids); n != count || len(slices.Compact(ids)) != count || pages < 2 {
+				t.Errorf("%q: %d tasks in %d pages, %d different", filter, n, pages, len(slices.Compact(ids)))
+			}
+		}
+	})
 }

@@ -53,9 +53,10 @@ type walk struct {
 	long    bool // no index knows what is wanted
 }
 
-func (w walk) read(tx *store.Tx, after, until string) ([]batch.Task, error) {
+// read reads a part of the page and says whether it was cut.
+func (w walk) read(tx *store.Tx, after, until string, cut *bool) ([]batch.Task, error) {
 	part := w.list
-	part.After, part.Until = after, until
+	part.After, part.Until, part.Cut = after, until, cut
 	return tx.TasksInPart(w.account, w.job, part, w.detail)
 }
 
@@ -72,9 +73,9 @@ func (s *Service) tasksByID(ctx context.Context, w walk) ([]batch.Task, error) {
 				return err
 			}
 		}
-		tasks, err = w.read(tx, w.list.After, near)
+		tasks, err = w.read(tx, w.list.After, near, w.list.Cut)
 		switch {
-		case err != nil || len(tasks) >= w.list.Max:
+		case err != nil || len(tasks) >= w.list.Max || *w.list.Cut:
 			return err
 		case near != "":
 			middle, err = w.middle(tx, near)
@@ -83,10 +84,10 @@ func (s *Service) tasksByID(ctx context.Context, w walk) ([]batch.Task, error) {
 		}
 		return err
 	})
-	if err != nil || near == "" || len(tasks) >= w.list.Max {
+	if err != nil || near == "" || len(tasks) >= w.list.Max || *w.list.Cut {
 		return tasks, err
 	}
-	halves := [2][]batch.Task{}
+	halves, cut := [2][]batch.Task{}, [2]bool{}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, ends := range [2][2]string{{near, middle}, {middle, ""}} {
 		if i == 1 && middle == "" {
@@ -94,7 +95,7 @@ func (s *Service) tasksByID(ctx context.Context, w walk) ([]batch.Task, error) {
 		}
 		group.Go(func() error {
 			return s.db.View(ctx, func(tx *store.Tx) (err error) {
-				halves[i], err = w.read(tx, ends[0], ends[1])
+				halves[i], err = w.read(tx, ends[0], ends[1], &cut[i])
 				return err
 			})
 		})
@@ -102,6 +103,10 @@ func (s *Service) tasksByID(ctx context.Context, w walk) ([]batch.Task, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	if cut[0] {
+		halves[1] = nil
+	}
+	*w.list.Cut = cut[0] || cut[1]
 	tasks = slices.Concat(tasks, halves[0], halves[1])
 	return tasks[:min(len(tasks), w.list.Max)], nil
 }
@@ -137,7 +142,7 @@ func (q Query) byChange(filter odata.Filter, list store.List) (*store.ChangeList
 		}
 		return nil, nil
 	}
-	c := &store.ChangeList{From: changed.From, To: changed.To, Max: list.Max, Where: list.Where, Detail: q.Detail}
+	c := &store.ChangeList{From: changed.From, To: changed.To, Max: list.Max, Where: list.Where, Detail: q.Detail, Cut: list.Cut}
 	// A task is created before its state changes, so nothing that was created
 	// later has changed earlier.
 	if c.From == nil || created.From != nil && *created.From > *c.From {

@@ -66,7 +66,7 @@ func (tx *Tx) Jobs(account batch.AccountName, list List) ([]batch.Job, error) {
 		FROM job
 		WHERE account = $1`, "id", string(account))
 	rows, err := tx.Query(text, args...)
-	return all("list jobs", rows, err, scanJob)
+	return listed("list jobs", list, rows, err, scanJob)
 }
 
 // InsertJob adds a job. If there is one of that key the error is one that

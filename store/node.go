@@ -65,7 +65,7 @@ func (tx *Tx) Nodes(account batch.AccountName, pool batch.PoolID, list List) ([]
 		FROM node
 		WHERE account = $1 AND pool = $2`, "id", string(account), batch.Key(pool))
 	rows, err := tx.Query(text, args...)
-	return all("list nodes", rows, err, scanNode)
+	return listed("list nodes", list, rows, err, scanNode)
 }
 
 // NodesByID returns the named nodes, as far as they exist, in any order.

@@ -51,7 +51,7 @@ func (tx *Tx) Pools(account batch.AccountName, list List) ([]batch.Pool, error) 
 		FROM pool
 		WHERE account = $1`, "id", string(account))
 	rows, err := tx.Query(text, args...)
-	return all("list pools", rows, err, scanPool)
+	return listed("list pools", list, rows, err, scanPool)
 }
 
 // ResizingPools returns the pools of all accounts whose number of nodes is

@@ -26,7 +26,13 @@ type List struct {
 	// Where adds a condition on the columns of the table. It is given the
 	// number of its first parameter, so that it can write $3, $4 and so on.
 	Where func(first int) (clause string, args []any)
+	// Cut, unless it is nil, lets the list end early when its items have very
+	// many bytes, and is set to whether it did.
+	Cut *bool
 }
+
+// maxRead is after how many bytes of specifications a list that may be cut ends.
+const maxRead = 16 << 20
 
 // query completes a SELECT that has its WHERE clause and args already; id is
 // the column of the key.
@@ -75,6 +81,44 @@ const rowsAtOnce = 32
 // all reads the rows of a query and closes them. It takes what Tx.Query
 // returns.
 func all[T any](what string, rows *sql.Rows, err error, scan func(scanner) (T, error)) ([]T, error) {
+	return some(what, rows, err, scan, func() bool { return false })
+}
+
+// listed is all for the rows of a list, which may be cut.
+func listed[T any](what string, list List, rows *sql.Rows, err error, scan func(scanner) (T, error)) ([]T, error) {
+	if list.Cut == nil {
+		return all(what, rows, err, scan)
+	}
+	w := &weighed{}
+	*list.Cut = false
+	return some(what, rows, err, func(row scanner) (T, error) {
+		w.scanner = row
+		return scan(w)
+	}, func() bool {
+		*list.Cut = w.bytes >= maxRead
+		return *list.Cut
+	})
+}
+
+// weighed counts the bytes of what is read as bytes: the specifications.
+type weighed struct {
+	scanner
+	bytes int
+}
+
+// Scan reads a row.
+func (w *weighed) Scan(dest ...any) error {
+	err := w.scanner.Scan(dest...)
+	for _, d := range dest {
+		if text, ok := d.(*[]byte); ok {
+			w.bytes += len(*text)
+		}
+	}
+	return err
+}
+
+// some is all that ends early once there is enough.
+func some[T any](what string, rows *sql.Rows, err error, scan func(scanner) (T, error), enough func() bool) ([]T, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -86,6 +130,9 @@ func all[T any](what string, rows *sql.Rows, err error, scan func(scanner) (T, e
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		items = append(items, item)
+		if enough() {
+			return items, nil
+		}
 		if len(items)%rowsAtOnce == 0 {
 			runtime.Gosched()
 		}

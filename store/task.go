@@ -46,7 +46,7 @@ func (tx *Tx) Tasks(account batch.AccountName, job batch.JobID, list List) ([]ba
 		FROM task
 		WHERE account = $1 AND job = $2`, "id", string(account), batch.Key(job))
 	rows, err := tx.Query(text, args...)
-	return all("list tasks", rows, err, scanTask)
+	return listed("list tasks", list, rows, err, scanTask)
 }
 
 // TasksByRef returns the named tasks, as far as they exist, in any order.

@@ -52,7 +52,7 @@ func (tx *Tx) TasksInPart(account batch.AccountName, job batch.JobID, list List,
 		FROM task
 		WHERE account = $1 AND job = $2`, "id", string(account), batch.Key(job))
 	rows, err := tx.Query(text, args...)
-	return all("list tasks", rows, err, scan)
+	return listed("list tasks", list, rows, err, scan)
 }
 
 // TaskKeyAt is the key of the task that has so many others between itself and a
@@ -86,24 +86,37 @@ type ChangeList struct {
 	Where func(first int) (clause string, args []any)
 	// Detail is how much of each is wanted.
 	Detail Detail
+	// Cut is that of List.
+	Cut *bool
 }
 
 // TasksByChange returns tasks in the order of their last changes.
 func (tx *Tx) TasksByChange(account batch.AccountName, job batch.JobID, list ChangeList) ([]batch.Task, error) {
 	var tasks []batch.Task
+	var end *batch.Task // the first at which the list of a state was cut
 	for _, state := range list.States {
 		some, err := tx.tasksByChange(account, job, state, list)
 		if err != nil {
 			return nil, err
 		}
 		tasks = append(tasks, some...)
+		if list.Cut != nil && *list.Cut && (end == nil || compareChanges(some[len(some)-1], *end) < 0) {
+			end = &some[len(some)-1]
+		}
 	}
 	if len(list.States) > 1 {
-		slices.SortFunc(tasks, func(a, b batch.Task) int {
-			return cmp.Or(a.StateTransitionTime.Compare(b.StateTransitionTime), cmp.Compare(batch.Key(a.ID), batch.Key(b.ID)))
-		})
+		slices.SortFunc(tasks, compareChanges)
+	}
+	if end != nil {
+		*list.Cut = true
+		tasks = slices.DeleteFunc(tasks, func(t batch.Task) bool { return compareChanges(t, *end) > 0 })
 	}
 	return tasks[:min(len(tasks), list.Max)], nil
+}
+
+// compareChanges orders tasks by their last changes.
+func compareChanges(a, b batch.Task) int {
+	return cmp.Or(a.StateTransitionTime.Compare(b.StateTransitionTime), cmp.Compare(batch.Key(a.ID), batch.Key(b.ID)))
 }
 
 func (tx *Tx) tasksByChange(account batch.AccountName, job batch.JobID, state batch.TaskState, list ChangeList) ([]batch.Task, error) {
@@ -131,5 +144,5 @@ func (tx *Tx) tasksByChange(account batch.AccountName, job batch.JobID, state ba
 	}
 	args = append(args, list.Max)
 	rows, err := tx.Query(text+"\nORDER BY changed, id\nLIMIT $"+strconv.Itoa(len(args)), args...)
-	return all("list tasks by change", rows, err, scan)
+	return listed("list tasks by change", List{Cut: list.Cut}, rows, err, scan)
 }
