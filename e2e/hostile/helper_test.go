@@ -290,15 +290,18 @@ func spyFile(name string) {
 		file.Close()
 	}
 	own := fmt.Sprintf("spy-%d", len(name))
-	for what, try := range map[string]func() error{
-		"link":   func() error { return os.Link(name, own) },
-		"rename": func() error { return os.Rename(name, name+".mine") },
-		"remove": func() error { return syscall.Unlink(name) },
-		"chmod":  func() error { return os.Chmod(name, 0o777) },
-		"add to": func() error { return os.WriteFile(name+"/spy", nil, 0o644) },
+	for _, attack := range []struct { // what takes the file away comes last
+		what string
+		try  func() error
+	}{
+		{"link", func() error { return os.Link(name, own) }},
+		{"chmod", func() error { return os.Chmod(name, 0o777) }},
+		{"add to", func() error { return os.WriteFile(name+"/spy", nil, 0o644) }},
+		{"rename", func() error { return os.Rename(name, name+".mine") }},
+		{"remove", func() error { return syscall.Unlink(name) }},
 	} {
-		if err := try(); err == nil {
-			fmt.Println(what, name)
+		if err := attack.try(); err == nil {
+			fmt.Println(attack.what, name)
 		}
 	}
 	os.Remove(own)
