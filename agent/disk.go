@@ -16,10 +16,10 @@ import (
 // run. A single file is bounded by a resource limit at once; many files are
 // found at the next measuring. The command that uses most is ended.
 //
-// To measure is to look at every file, so it is done when the free space of the
-// whole filesystem has sunk so far that the share may be used up, and now and
-// then, in case somebody else made room meanwhile. It takes at most a twentieth
-// of one core.
+// To measure is to look at every file, so it is done at the beginning, when the
+// free space of the whole filesystem has sunk so far that the share may be used
+// up, and now and then, in case somebody else made room meanwhile. It takes at
+// most a twentieth of one core, and without need a two-hundredth.
 type diskWatch struct {
 	tree  *tree
 	limit int64
@@ -39,6 +39,7 @@ const (
 	lookEvery    = time.Second
 	measureEvery = 30 * time.Second
 	measureShare = 20
+	routineShare = 200
 )
 
 func newDiskWatch(t *tree, limit int64, a *Agent) *diskWatch {
@@ -64,15 +65,17 @@ func (w *diskWatch) run() {
 	var measured time.Time // the last time
 	var cost time.Duration // of it
 	var free, room int64   // then, on the filesystem and of the share
-	for pause(w.agent.working, max(lookEvery, measureShare*cost)) {
+	for wait := time.Duration(0); pause(w.agent.working, wait); {
 		now := w.tree.free()
-		if !w.busy() || free-now < room/2 && time.Since(measured) < measureEvery {
-			cost = 0
+		wait = lookEvery
+		routine := max(measureEvery, routineShare*cost)
+		if !measured.IsZero() && (!w.busy() || free-now < room/2 && time.Since(measured) < routine) {
 			continue
 		}
 		measured = time.Now()
 		free, room = now, w.limit-w.measure()
 		cost = time.Since(measured)
+		wait = max(lookEvery, measureShare*cost)
 	}
 }
 

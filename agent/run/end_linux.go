@@ -107,6 +107,7 @@ func (h *holder) sweep(t *task) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if reported {
+		t.slot.limiter.usage() // the next task's begins from here
 		h.retire(t)
 		return
 	}

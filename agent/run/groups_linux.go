@@ -45,7 +45,7 @@ type limiter interface {
 	leave() error
 	// begin applies limits for the next task and forgets the last one's usage.
 	begin(Limits) error
-	// usage tells what the task used.
+	// usage tells what the task used, once.
 	usage() usage
 	close()
 }

@@ -90,7 +90,7 @@ type v1Limiter struct {
 	inMemory, inPids, up *os.File // "tasks" of both, and of the node's pids
 	oom, peak            *os.File
 	now                  Limits
-	kills                int64
+	kills                int64 // when somebody looked last
 }
 
 func newV1Limiter(g *groups, name string) (*v1Limiter, error) {
@@ -122,6 +122,7 @@ func (l *v1Limiter) open(g *groups, name string) (err error) {
 	if l.oom, err = os.Open(filepath.Join(l.memory, "memory.oom_control")); err != nil {
 		return err
 	}
+	l.kills = l.oomKills()
 	l.peak, err = os.OpenFile(filepath.Join(l.memory, "memory.max_usage_in_bytes"), os.O_RDWR, 0)
 	return err
 }
@@ -154,7 +155,6 @@ func (l *v1Limiter) begin(want Limits) error {
 			}
 			l.now.MemoryBytes = want.MemoryBytes
 		}
-		l.kills = l.oomKills()
 		_, _ = l.peak.WriteAt([]byte("0"), 0)
 	}
 	limit := want.Processes
@@ -179,12 +179,14 @@ func (l *v1Limiter) usage() usage {
 	if l.memory == "" {
 		return usage{}
 	}
-	var buf [32]byte
-	return usage{
-		oomKills: l.oomKills() - l.kills,
-		limit:    l.now.MemoryBytes,
-		peak:     number(readAt(l.peak, buf[:])),
+	before := l.kills
+	l.kills = l.oomKills()
+	u := usage{oomKills: l.kills - before, limit: l.now.MemoryBytes}
+	if u.oomKills > 0 { // only then does anybody ask
+		var buf [32]byte
+		u.peak = number(readAt(l.peak, buf[:]))
 	}
+	return u
 }
 
 func (l *v1Limiter) close() {

@@ -149,8 +149,9 @@ type Result struct {
 	// of memory. It may be positive although the task itself went on and
 	// exited well.
 	OOMKills int64 `json:"oomKills,omitzero"`
-	// MemoryLimit is the limit that applied, and MemoryPeak the most that the
-	// task used, in bytes; 0 where the host does not tell.
+	// MemoryLimit is the limit that applied, and MemoryPeak the most that a task
+	// used of which something was killed for it, in bytes; 0 where the host does
+	// not tell.
 	MemoryLimit int64 `json:"memoryLimit,omitzero"`
 	MemoryPeak  int64 `json:"memoryPeak,omitzero"`
 	// Leftovers is true if a process of the task could not be killed within
