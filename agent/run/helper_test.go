@@ -19,7 +19,9 @@ func helperMain(name string, args []string) {
 	case "hog":
 		hog()
 	case "agent":
-		err = agent(args)
+		err = agent(args, startInTurn)
+	case "hasty agent":
+		err = agent(args, startAtOnce)
 	case "rootless":
 		err = rootless(args)
 	default:
@@ -62,7 +64,7 @@ func helperOptions(dir, cgroups string) run.Options {
 // agent is an agent that starts tasks and then does nothing until it is killed
 // or its standard input ends. Arguments: keeper's folder, control groups, length
 // of the lease, and a script for each task.
-func agent(args []string) error {
+func agent(args []string, start func(context.Context, *run.Keeper, []string) error) error {
 	ctx := context.Background()
 	k, err := run.Open(ctx, helperOptions(args[0], args[1]))
 	if err != nil {
@@ -75,16 +77,37 @@ func agent(args []string) error {
 	if err := k.Lease(lease); err != nil {
 		return err
 	}
-	for i, script := range args[3:] {
-		id := fmt.Sprintf("task%d", i)
-		spec := run.Spec{ID: id, Args: []string{"/bin/sh", "-c", script}, Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}}
-		if _, err := k.Process(spec).Start(ctx); err != nil {
+	if err := start(ctx, k, args[3:]); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
+	return err
+}
+
+// startInTurn starts one task after another and says when all run.
+func startInTurn(ctx context.Context, k *run.Keeper, scripts []string) error {
+	for i, script := range scripts {
+		if _, err := helperTask(k, i, script).Start(ctx); err != nil {
 			return err
 		}
 	}
 	fmt.Println("started")
-	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
-	return err
+	return nil
+}
+
+// startAtOnce says that it has started all before it does.
+func startAtOnce(ctx context.Context, k *run.Keeper, scripts []string) error {
+	fmt.Println("started")
+	for i, script := range scripts {
+		go func() { _, _ = helperTask(k, i, script).Start(ctx) }()
+	}
+	return nil
+}
+
+func helperTask(k *run.Keeper, i int, script string) *run.Process {
+	return k.Process(run.Spec{
+		ID: fmt.Sprintf("task%d", i), Args: []string{"/bin/sh", "-c", script}, Dir: "/", Env: []string{"PATH=/usr/bin:/bin"},
+	})
 }
 
 // rootless is an agent that runs one script and tells how it ended and what it

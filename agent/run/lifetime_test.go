@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,9 +23,15 @@ import (
 // startAgent starts an agent process for the node and waits until its tasks run.
 func (n *node) startAgent(lease time.Duration, scripts ...string) *exec.Cmd {
 	n.t.Helper()
+	return n.startHelper("agent", lease, scripts...)
+}
+
+// startHelper starts an agent process of a kind and waits until it says so.
+func (n *node) startHelper(kind string, lease time.Duration, scripts ...string) *exec.Cmd {
+	n.t.Helper()
 	args := append([]string{n.options.Dir, string(n.options.Cgroups), lease.String()}, scripts...)
 	c := exec.Command(self(n.t), args...)
-	c.Env = []string{"RUN_TEST_HELPER=agent"}
+	c.Env = []string{"RUN_TEST_HELPER=" + kind}
 	c.Stderr = os.Stderr
 	in, err := c.StdinPipe()
 	if err != nil {
@@ -344,28 +349,22 @@ func TestTwoAgentsForOneNode(t *testing.T) {
 func TestAgentIsReplacedWhileTasksStart(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
-	first, log := n.Keeper, filepath.Join(n.dir, "log")
-	begun := n.fifo("begun")
-	var starting sync.WaitGroup
-	for i := range 60 {
-		s := n.shell(fmt.Sprintf("task%d", i), "echo $TASK >> "+log+"; echo > "+begun.path+"; sleep 1000")
-		starting.Go(func() {
-			_, _ = first.Process(s).Start(n.ctx()) // its agent may be gone before the answer
-		})
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
 	}
+	log, begun := filepath.Join(n.dir, "log"), n.fifo("begun")
+	var scripts []string
+	for i := range 60 {
+		scripts = append(scripts, fmt.Sprintf("echo task%d >> %s; echo > %s; sleep 1000", i, log, begun.path))
+	}
+	first := n.startHelper("hasty agent", time.Hour, scripts...)
 	begun.line()
+	crash(t, first)
 	n.open()
 	held := map[string]bool{}
 	for _, h := range n.Held() {
 		held[h.ID] = true
 	}
-	starting.Wait()
-	// The first agent is dead by now where this happens for real; here it may
-	// have come back once more.
-	if err := errors.Join(first.Close(), n.Close()); err != nil {
-		t.Error(err)
-	}
-	n.open()
 	n.run(n.spec("last", "/bin/true"))
 	if err := n.Shutdown(n.ctx()); err != nil {
 		t.Fatal(err)
