@@ -132,6 +132,16 @@ func (s *server) configure(t *testing.T, o options, key string) {
 }
 
 func (s *server) configFile() string { return filepath.Join(s.folder, "server.toml") }
+// says tells whether the server's log has a text.
+func (s *server) says(t *testing.T, text string) bool {
+	t.Helper()
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(log), text)
+}
+
 func (s *server) logFile() string    { return filepath.Join(s.folder, "server.log") }
 
 // start starts the server and waits until it serves.

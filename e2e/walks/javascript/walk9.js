@@ -5,6 +5,9 @@
 // services; WALK_PREFIX keeps its names apart from those of other programs.
 "use strict";
 
+// The clients need Node 20 for this name only; Debian 12 has 18.
+globalThis.crypto ??= require("node:crypto").webcrypto;
+
 const assert = require("node:assert/strict");
 const { setTimeout: sleep } = require("node:timers/promises");
 const { BlobSASPermissions, BlobServiceClient, ContainerSASPermissions } = require("@azure/storage-blob");
