@@ -132,6 +132,7 @@ func (s *server) configure(t *testing.T, o options, key string) {
 }
 
 func (s *server) configFile() string { return filepath.Join(s.folder, "server.toml") }
+
 // says tells whether the server's log has a text.
 func (s *server) says(t *testing.T, text string) bool {
 	t.Helper()
@@ -142,7 +143,7 @@ func (s *server) says(t *testing.T, text string) bool {
 	return strings.Contains(string(log), text)
 }
 
-func (s *server) logFile() string    { return filepath.Join(s.folder, "server.log") }
+func (s *server) logFile() string { return filepath.Join(s.folder, "server.log") }
 
 // start starts the server and waits until it serves.
 func (s *server) start(t *testing.T) {
