@@ -116,6 +116,7 @@ func newKeeper() *cobra.Command {
 	command := &cobra.Command{
 		Use: "keeper", Short: "Keep the processes of a node (started by its agent)", Hidden: true, Args: noArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			relaxGarbage() // its timers are relaxed from the start
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 			if profiles != "" {
 				offerProfiles(command.Context(), profiles, log)

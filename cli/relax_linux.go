@@ -23,14 +23,18 @@ const (
 // a fifth of all processor time. Threads to come inherit it; without
 // CAP_SYS_NICE timers stay as they are.
 func relax() {
-	if _, said := os.LookupEnv("GOGC"); !said {
-		debug.SetGCPercent(heapGrowth)
-	}
+	relaxGarbage()
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return
 	}
 	for _, thread := range threads {
 		_ = os.WriteFile("/proc/"+thread.Name()+"/timerslack_ns", []byte(strconv.Itoa(timerSlack)), 0)
+	}
+}
+
+func relaxGarbage() {
+	if _, said := os.LookupEnv("GOGC"); !said {
+		debug.SetGCPercent(heapGrowth)
 	}
 }

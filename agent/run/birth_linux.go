@@ -93,7 +93,7 @@ func (b *birth) release() {
 	if b.active > 0 {
 		return
 	}
-	if b.now != (birthLimits{}) && b.waiting == 0 {
+	if b.waiting == 0 && b.set(birthLimits{}) != nil {
 		b.restore()
 	}
 	b.turn.Broadcast()

@@ -136,6 +136,7 @@ func becomeParent() (*birth, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become subreaper: %w", err)
 	}
+	unsignalChildren()
 	if err := os.Chdir("/"); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -47,6 +48,7 @@ var errReplaced = errors.New("another thread reaps")
 // reapOn reaps, and forks on a thread that may be nil. If a fork takes long it
 // calls replace, and returns errReplaced.
 func (h *holder) reapOn(th *thread, replace func()) error {
+	w := &forkWatch{replace: replace}
 	for {
 		pid, err := peekChild()
 		switch {
@@ -66,13 +68,57 @@ func (h *holder) reapOn(th *thread, replace func()) error {
 				h.queue(next)
 				continue
 			}
-			impatient := time.AfterFunc(forkPatience, replace)
+			w.begin()
 			h.fork(th, next)
-			if !impatient.Stop() {
+			if !w.end() {
 				return errReplaced
 			}
 		}
 	}
+}
+
+// forkWatch calls replace if a fork takes longer than forkPatience. Its timer
+// runs on from one fork to the next: setting one for each would wake another
+// thread each time.
+type forkWatch struct {
+	replace func()
+
+	mu    sync.Mutex // guards all below
+	since time.Time  // when the fork under way began, zero if there is none
+	armed bool       // the timer runs
+	fired bool       // replace was called
+}
+
+func (w *forkWatch) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Now()
+	if !w.armed {
+		w.armed = true
+		time.AfterFunc(forkPatience, w.look)
+	}
+}
+
+// end is false if the fork took so long that replace was called.
+func (w *forkWatch) end() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Time{}
+	return !w.fired
+}
+
+func (w *forkWatch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.armed = !w.since.IsZero(); !w.armed {
+		return
+	}
+	if left := forkPatience - time.Since(w.since); left > 0 {
+		time.AfterFunc(left, w.look)
+		return
+	}
+	w.fired = true
+	w.replace()
 }
 
 // awaitBirth waits until a child may have been born, false if none will be. It
@@ -95,6 +141,15 @@ func (h *holder) wakeReaper() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(h.born, one[:])
+}
+
+// unsignalChildren forgoes the signal that tells of a child's end. Nobody wants it,
+// since the reaper waits in the kernel, but the Go runtime handles it, which wakes
+// some other thread for every child. The usual disposition does nothing, while to
+// ignore the signal would have the kernel reap. That this is refused does no harm.
+func unsignalChildren() {
+	var usual [8]uint64 // zero whatever the order of the fields
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&usual)), 0, 8, 0, 0)
 }
 
 // peekChild blocks until a child has ended and leaves it unreaped, so that its
