@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/nodelink"
 	"github.com/batchyard/batchyard/scheduler"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/upkeep"
@@ -65,6 +68,7 @@ type Cluster struct {
 type server struct {
 	*control.Service
 	db    *store.DB
+	nodes http.Handler    // the server's end of the wire
 	dying context.Context // the lifetime of the process
 	kill  context.CancelFunc
 	calls sync.WaitGroup // calls of nodes and the loops
@@ -118,6 +122,7 @@ func (c *Cluster) StartServer() {
 	db, err := store.Open(context.Background(), store.Options{URL: c.database(), Now: c.Clock.Now, Log: c.log})
 	c.check(err)
 	s := &server{db: db, Service: control.New(control.Options{DB: db, Now: c.Clock.Now, Lease: c.options.Lease, Log: c.log})}
+	s.nodes = nodelink.Handler(s.Service, c.log)
 	s.dying, s.kill = context.WithCancel(context.Background())
 	for _, loop := range []func(context.Context) error{
 		scheduler.New(scheduler.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Log: c.log}).Run,
@@ -167,8 +172,8 @@ func (c *Cluster) Server() *control.Service {
 	return s.Service
 }
 
-// sync is a call that has arrived at the server.
-func (c *Cluster) sync(ctx context.Context, m *Machine, report batch.NodeReport) (batch.NodeOrders, error) {
+// serve is a call that has arrived at the server.
+func (c *Cluster) serve(r *http.Request) reply {
 	c.arrived.Add(1)
 	c.mu.Lock()
 	s := c.server
@@ -177,17 +182,18 @@ func (c *Cluster) sync(ctx context.Context, m *Machine, report batch.NodeReport)
 	}
 	c.mu.Unlock()
 	if s == nil {
-		return batch.NodeOrders{}, errDown
+		return reply{err: errDown}
 	}
 	defer s.calls.Done()
-	calling, cancel := context.WithCancel(ctx)
+	calling, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.dying, cancel)()
-	orders, err := s.Sync(calling, m.ID, m.token, report)
+	answer := httptest.NewRecorder()
+	s.nodes.ServeHTTP(answer, r.WithContext(calling))
 	if s.dying.Err() != nil {
-		return batch.NodeOrders{}, errDown
+		return reply{err: errDown}
 	}
-	return orders, err
+	return reply{Response: answer.Result()}
 }
 
 // staff makes a machine for each node that has none, until the server dies.

@@ -5,7 +5,8 @@
 // Only what a test cannot have is played. Time is the bubble's. Processes are
 // scripts, see [Script], held by a keeper that kills them when the lease of its
 // node is over, as the real one does. The network between agents and server
-// loses, delays and repeats what it is told to. Dates of machines are set by
+// loses, delays and repeats what it is told to; what it carries has the form of
+// the wire, by both ends of package nodelink. Dates of machines are set by
 // hours without moving their monotonic clocks ([Clock]).
 //
 //	Cluster ── server: store, control, scheduler, upkeep; may be killed

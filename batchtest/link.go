@@ -1,15 +1,17 @@
 package batchtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
-	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/nodelink"
 )
 
 // Errors of the network.
@@ -100,43 +102,69 @@ func (l *Link) fate() fate {
 	}
 }
 
-// caller is one agent's use of the link. One that is dead hears nothing any
-// more, although what it has sent may still arrive.
+// caller is one agent's use of the link, as the transport below package nodelink:
+// all that passes between agent and server is what their wire carries. One that is
+// dead hears nothing any more, although what it has sent may still arrive.
 type caller struct {
 	link *Link
 	dead context.Context // the lifetime of the agent's process
 }
 
-type reply struct {
-	orders batch.NodeOrders
-	err    error
+// client is the agent's end of the wire.
+func (c caller) client() *nodelink.Client {
+	m := c.link.machine
+	return &nodelink.Client{URL: "http://server", Node: m.ID, Token: m.token, HTTP: &http.Client{Transport: c}}
 }
 
-// Sync is the agent's call.
-func (c caller) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeOrders, error) {
-	if c.dead.Err() != nil {
-		return batch.NodeOrders{}, errUnreachable
+// request is a call as it is on the way. It may arrive twice.
+type request struct {
+	*http.Request
+	body []byte
+}
+
+// arrive is the request as the server reads it.
+func (r request) arrive(ctx context.Context) *http.Request {
+	arrived := r.Clone(ctx)
+	arrived.Body = io.NopCloser(bytes.NewReader(r.body))
+	return arrived
+}
+
+type reply struct {
+	*http.Response
+	err error
+}
+
+// RoundTrip makes one call.
+func (c caller) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	_ = r.Body.Close() // it is in memory
+	if err != nil {
+		return nil, err
 	}
+	if c.dead.Err() != nil {
+		return nil, errUnreachable
+	}
+	ctx, sent := r.Context(), request{r, body}
 	l, f := c.link, c.link.fate()
 	replies := make(chan reply, 1)
 	cluster := l.machine.cluster
-	cluster.work.Go(func() { l.carry(ctx, report, f, replies) })
+	cluster.work.Go(func() { l.carry(ctx, sent, f, replies) })
 	if f.repeat {
 		cluster.work.Go(func() {
 			limited, cancel := context.WithTimeout(cluster.living, answerTime)
 			defer cancel()
 			if pause(limited, f.repeatAfter) && !l.lost() {
-				_, _ = cluster.sync(limited, l.machine, report)
+				_ = cluster.serve(sent.arrive(limited))
 			}
 		})
 	}
 	select {
 	case got := <-replies:
-		return got.orders, got.err
+		return got.Response, got.err
 	case <-ctx.Done():
-		return batch.NodeOrders{}, ctx.Err()
+		return nil, ctx.Err()
 	case <-c.dead.Done():
-		return batch.NodeOrders{}, errUnreachable
+		return nil, errUnreachable
 	}
 }
 
@@ -148,7 +176,7 @@ func (l *Link) lost() bool {
 
 // carry takes a request to the server and the answer back. The agent may have
 // hung up long before.
-func (l *Link) carry(ctx context.Context, report batch.NodeReport, f fate, replies chan<- reply) {
+func (l *Link) carry(ctx context.Context, sent request, f fate, replies chan<- reply) {
 	cluster := l.machine.cluster
 	if !pause(cluster.living, f.requestDelay) {
 		return
@@ -167,19 +195,14 @@ func (l *Link) carry(ctx context.Context, report batch.NodeReport, f fate, repli
 			cancel()
 		}
 	})()
-	orders, err := cluster.sync(calling, l.machine, report)
+	answer := cluster.serve(sent.arrive(calling))
 	if !pause(cluster.living, f.answerDelay) {
 		return
 	}
 	if _, down := l.cut(); f.loseAnswer || down {
 		return
 	}
-	replies <- reply{orders, err}
-}
-
-// AnswerFile is not used: nobody asks for files.
-func (c caller) AnswerFile(context.Context, string, batch.FileAnswer, io.Reader) error {
-	return errUnreachable
+	replies <- answer
 }
 
 // pause waits and tells whether the context still lasts.

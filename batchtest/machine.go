@@ -68,10 +68,10 @@ func (m *Machine) agent(server caller) interface {
 	Run(ctx context.Context) error
 } {
 	if m.cluster.options.Robots {
-		return newRobot(m, server)
+		return newRobot(m, server.client())
 	}
 	return agent.New(agent.Options{
-		Server: server, Root: filepath.Join(m.folder, "root"), State: filepath.Join(m.folder, "state"),
+		Server: server.client(), Root: filepath.Join(m.folder, "root"), State: filepath.Join(m.folder, "state"),
 		Version: "test", Now: m.Clock.Now, Log: m.cluster.log,
 		OpenKeeper: func(_ context.Context, o run.Options) (agent.Keeper, error) { return m.keeper.open(o), nil },
 	})

@@ -3,6 +3,7 @@ package batchtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,7 +18,7 @@ import (
 // up when it has something to say.
 type robot struct {
 	machine  *Machine
-	server   caller
+	server   agent.Server
 	keeper   *session
 	instance string
 	number   int64
@@ -45,12 +46,15 @@ func (a *attempt) id() string { return fmt.Sprintf("%s/%s/%d", a.Job, a.Task, a.
 
 func (a *attempt) final() bool { return a.Phase == batch.PhaseEnded || a.Phase == batch.PhaseReleased }
 
-func newRobot(m *Machine, server caller) *robot {
+func newRobot(m *Machine, server agent.Server) *robot {
 	return &robot{machine: m, server: server, keeper: m.keeper.open(run.Options{}), instance: rand.Text(), ended: make(chan *attempt)}
 }
 
 // callTime is how long a robot waits for an answer.
 const callTime = 30 * time.Second
+
+// refusals are the answers after which trying again is of no use.
+var refusals = map[batch.Code]bool{batch.CodeAuthenticationFailed: true, batch.CodeForbidden: true, batch.CodeNodeNotFound: true}
 
 // Run lives as an agent does; see [agent.Agent].
 func (r *robot) Run(ctx context.Context) error {
@@ -67,11 +71,11 @@ func (r *robot) Run(ctx context.Context) error {
 		case err == nil:
 			r.renew(sent, orders.Lease.Std())
 			r.obey(living, orders)
-		case batch.CodeOf(err) != "":
+		case refusals[batch.CodeOf(err)]:
 			_ = r.keeper.Shutdown(ctx) // it fails only if nobody waits
 			return agent.ErrRefused
 		}
-		if err == errUnreachable || err == errDown { //nolint:errorlint // as they are
+		if err != nil && !errors.Is(err, context.Canceled) { // it did not hang up itself
 			pause(ctx, time.Second)
 		}
 	}
@@ -97,14 +101,20 @@ func (r *robot) report() batch.NodeReport {
 	return report
 }
 
+// ordered is what came of a call.
+type ordered struct {
+	orders batch.NodeOrders
+	err    error
+}
+
 // call makes one call, until something ends here or the lease does.
 func (r *robot) call(ctx context.Context, report batch.NodeReport) (batch.NodeOrders, error) {
 	calling, hangUp := context.WithTimeout(ctx, callTime)
 	defer hangUp()
-	replies := make(chan reply, 1)
+	replies := make(chan ordered, 1)
 	r.machine.cluster.work.Go(func() {
 		orders, err := r.server.Sync(calling, report)
-		replies <- reply{orders, err}
+		replies <- ordered{orders, err}
 	})
 	var lease <-chan time.Time
 	if !r.expires.IsZero() {
