@@ -118,10 +118,13 @@ type Node struct {
 	PaceTime      time.Time
 	StartTask     *StartTask
 	StartTaskInfo *StartTaskInfo
-	Errors        []NodeError
-	AgentVersion  string
-	AgentTime     time.Time
-	Recent        []RecentTask
+	// Errors are its troubles as its agent told them last. Unfit tells that it
+	// takes no tasks because of them: it is unusable, but in contact.
+	Errors       []NodeError
+	Unfit        bool
+	AgentVersion string
+	AgentTime    time.Time
+	Recent       []RecentTask
 
 	// Revision is the number of the orders that the node should be at.
 	Revision int64
@@ -223,10 +226,21 @@ func (n *Node) Vacant(now time.Time) bool {
 // than somebody's judgement about it.
 func (n *Node) InContact() bool {
 	switch n.State {
-	case NodeCreating, NodeUnknown, NodeUnusable, NodePreempted:
+	case NodeCreating, NodeUnknown, NodePreempted:
 		return false
+	case NodeUnusable:
+		return n.Unfit
 	}
 	return true
+}
+
+// Lose notes that nobody is in contact with the node any more, so that what it
+// said of its troubles counts no longer; to is unknown or unusable. It tells
+// whether anything changed.
+func (n *Node) Lose(to NodeState, now time.Time) bool {
+	unfit := n.Unfit
+	n.Unfit = false
+	return n.Move(to, now) || unfit
 }
 
 // Move changes the state if that is legal and tells whether it did; moving to
@@ -248,6 +262,8 @@ func (n *Node) Settled() NodeState {
 		return NodeLeavingPool
 	case n.BootDone < n.Boot && (n.State == NodeRebooting || n.State == NodeReimaging):
 		return n.State
+	case n.Unfit:
+		return NodeUnusable
 	case n.BootDone < n.Boot && wait && n.StartTaskInfo != nil:
 		return NodeWaitingForStart
 	case n.BootDone < n.Boot:

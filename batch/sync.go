@@ -26,6 +26,12 @@ type NodeReport struct {
 	Tasks []TaskReport `json:"tasks,omitempty"`
 	// Removed are the removals of the last orders that are done.
 	Removed []int64 `json:"removed,omitempty"`
+	// Errors are the troubles of the node as they are now, in words for whoever
+	// looks at it.
+	Errors []NodeError `json:"errors,omitempty"`
+	// Unfit tells that because of them the node takes no tasks for now: those
+	// that it had not begun are given back, those that run go on.
+	Unfit bool `json:"unfit,omitzero"`
 	// Left is set when the agent was ordered to leave and holds nothing more.
 	Left bool `json:"left,omitzero"`
 	// Agent describes the program and its machine; sent with revision 0 and

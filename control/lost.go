@@ -72,8 +72,8 @@ func (s *Service) loseNode(ctx context.Context, id batch.NodeID) error {
 		}
 		l.hold(&n)
 		l.touch(n.ID)
-		if n.State != batch.NodeUnusable {
-			n.Move(batch.NodeUnknown, tx.Now())
+		if n.State != batch.NodeUnusable || n.Unfit {
+			n.Lose(batch.NodeUnknown, tx.Now())
 		}
 		if err := l.requeue(n.ID); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (s *Service) NodeGone(ctx context.Context, id batch.NodeID) error {
 		if errors.Is(err, store.ErrNotFound) {
 			return batch.NotFound("compute node", id)
 		}
-		if err != nil || !n.Move(batch.NodeUnusable, tx.Now()) {
+		if err != nil || !n.Lose(batch.NodeUnusable, tx.Now()) {
 			return err
 		}
 		tx.Changed(TopicResize)

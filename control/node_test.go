@@ -1,9 +1,11 @@
 package control_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
@@ -148,6 +150,83 @@ func TestNodesAreTakenOutOfService(t *testing.T) {
 					t.Errorf("%v later: boot %v", c.after, got)
 				}
 			}
+		})
+	})
+
+	t.Run("it says that it is unfit", func(t *testing.T) {
+		t.Parallel()
+		y, node := running(t)
+		show := func() batch.Node {
+			n, err := y.Node(ctx(t), acct, "pool", node.id)
+			y.check(err)
+			return n
+		}
+		full := batch.NodeError{Code: "DiskFull", Message: strings.Repeat("é", 2000)}
+		node.errors, node.unfit = []batch.NodeError{full}, true
+		node.of("t-002").Phase = batch.PhaseReleased
+		node.end("t-000", 0)
+		node.sync()
+		n := show()
+		if n.State != batch.NodeUnusable || len(n.Errors) != 1 || n.Errors[0].Code != full.Code || n.RunningTasks != 1 {
+			t.Errorf("node is %s with %d running and %+v", n.State, n.RunningTasks, n.Errors)
+		}
+		if text := n.Errors[0].Message; len(text) != 1024 || !utf8.ValidString(text) {
+			t.Errorf("its message has %d bytes", len(text))
+		}
+		if n := y.assign(node, "t-002", "t-003"); n != 0 {
+			t.Error("the node still takes tasks")
+		}
+		node.end("t-001", 0)
+		node.sync()
+		if n := show(); n.State != batch.NodeUnusable {
+			t.Errorf("without tasks the node is %s", n.State)
+		}
+
+		node.unfit = false
+		node.sync()
+		if n := show(); n.State != batch.NodeIdle || len(n.Errors) != 1 {
+			t.Errorf("fit again the node is %s with %d errors", n.State, len(n.Errors))
+		}
+		if n := y.assign(node, "t-002"); n != 1 {
+			t.Error("fit again the node takes no tasks")
+		}
+		node.errors = nil
+		node.sync()
+		if n := show(); len(n.Errors) != 0 {
+			t.Errorf("errors stay: %+v", n.Errors)
+		}
+	})
+
+	t.Run("it is unfit and then silent", func(t *testing.T) {
+		t.Parallel()
+		url := storetest.SQLite(t)
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(t, url)
+			y.prepare(0, 1)
+			node := y.handNode()
+			node.unfit = true
+			node.sync()
+			if got := state(y, node); got != batch.NodeUnusable {
+				t.Fatalf("node is %s", got)
+			}
+			y.loops()
+			time.Sleep(2 * time.Minute)
+			if got := state(y, node); got != batch.NodeUnknown {
+				t.Errorf("without contact the node is %s", got)
+			}
+			node.unfit = false
+			node.sync()
+			if got := state(y, node); got != batch.NodeIdle {
+				t.Errorf("heard again the node is %s", got)
+			}
+			node.unfit = true
+			node.sync()
+			y.check(y.NodeGone(ctx(t), node.id))
+			if n := y.assign(node, "t-000"); n != 0 {
+				t.Error("a node that is gone takes tasks")
+			}
+			_, err := y.OpenFile(ctx(t), control.FileTarget{Account: acct, Pool: "pool", Node: node.id}, batch.FileRequest{Op: batch.FileList})
+			y.refused(err, batch.CodeNodeNotReady)
 		})
 	})
 

@@ -3,6 +3,7 @@ package control
 import (
 	"reflect"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
@@ -39,6 +40,7 @@ func (h *hearing) apply() error {
 	}
 	h.applyBoot()
 	h.applyAgent()
+	h.applyErrors()
 	h.applyWait()
 	h.left = h.report.Left && h.leaves()
 	// A node that was given up is in contact again.
@@ -208,6 +210,44 @@ func (h *hearing) applyAgent() {
 		n.AgentVersion, n.IPAddress = clip(a.Version), clip(a.IPAddress)
 		n.AgentTime, h.changed = h.tx.Now(), true
 	}
+}
+
+// Bounds of what a node may say about its troubles.
+const (
+	maxNodeErrors    = 10
+	maxNodeErrorText = 1024
+)
+
+// applyErrors takes the troubles that the agent tells of. Its first report,
+// before it has looked, says nothing of them.
+func (h *hearing) applyErrors() {
+	n, r := &h.node, h.report
+	if r.Revision == 0 {
+		return
+	}
+	errors := slices.Clone(r.Errors[:min(len(r.Errors), maxNodeErrors)])
+	for i := range errors {
+		e := &errors[i]
+		e.Code, e.Message = clip(e.Code), shorten(e.Message, maxNodeErrorText)
+		e.ErrorDetails = slices.Clone(e.ErrorDetails[:min(len(e.ErrorDetails), maxFailureDetails)])
+		for k, d := range e.ErrorDetails {
+			e.ErrorDetails[k] = batch.NameValue{Name: clip(d.Name), Value: shorten(d.Value, maxNodeErrorText)}
+		}
+	}
+	if n.Unfit != r.Unfit || len(n.Errors)+len(errors) > 0 && !reflect.DeepEqual(n.Errors, errors) {
+		n.Unfit, n.Errors, h.changed = r.Unfit, errors, true
+	}
+}
+
+// shorten cuts a text between two characters so that it has n bytes at most.
+func shorten(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }
 
 // clip bounds a word that an agent says about itself.

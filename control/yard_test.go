@@ -229,6 +229,8 @@ type script struct {
 	held            map[string]*attempt
 	removed         []int64
 	settings        int64
+	errors          []batch.NodeError
+	unfit           bool
 }
 
 // attempt is what the node holds of a task.
@@ -251,6 +253,7 @@ func (n *script) report() batch.NodeReport {
 	r := batch.NodeReport{
 		Revision: n.orders.Revision, Settings: n.settings, Instance: n.instance, Boot: n.boot,
 		Booting: n.boot < n.orders.Boot, Removed: n.removed, NoWait: true,
+		Errors: n.errors, Unfit: n.unfit,
 	}
 	for _, a := range n.held {
 		r.Tasks = append(r.Tasks, a.TaskReport)

@@ -34,6 +34,7 @@ type NodeSlots struct {
 type nodeBody struct {
 	StartTaskInfo  *batch.StartTaskInfo `json:"startTaskInfo,omitempty"`
 	Errors         []batch.NodeError    `json:"errors,omitempty"`
+	Unfit          bool                 `json:"unfit,omitzero"`
 	AgentVersion   string               `json:"agentVersion,omitempty"`
 	AgentTime      *batch.Time          `json:"agentTime,omitempty"`
 	PendingReimage bool                 `json:"pendingReimage,omitzero"`
@@ -298,7 +299,7 @@ func scanSlots(row scanner) (NodeSlots, error) {
 func pace(n *batch.Node) int64 { return int64(math.Round(n.Pace * 1000)) }
 
 func encodeNode(n *batch.Node) (start, recent, body string, err error) {
-	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage}
+	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, Unfit: n.Unfit, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage}
 	if !n.AgentTime.IsZero() {
 		at := batch.At(n.AgentTime)
 		rest.AgentTime = &at
@@ -354,7 +355,7 @@ func decodeNode(n *batch.Node, recent, start, body []byte) error {
 		return err
 	}
 	n.StartTaskInfo, n.Errors, n.AgentVersion = rest.StartTaskInfo, rest.Errors, rest.AgentVersion
-	n.PendingReimage = rest.PendingReimage
+	n.Unfit, n.PendingReimage = rest.Unfit, rest.PendingReimage
 	if rest.AgentTime != nil {
 		n.AgentTime = rest.AgentTime.Time
 	}

@@ -124,6 +124,9 @@ func (c *census) surplus() []*batch.Node {
 }
 
 func worth(n *batch.Node) int {
+	if n.State == batch.NodeUnusable && n.InContact() && n.RunningTasks > 0 {
+		return 2 // what runs there may finish
+	}
 	switch n.State {
 	case batch.NodeUnknown, batch.NodeUnusable, batch.NodeCreating, batch.NodeStartTaskFailed, batch.NodePreempted:
 		return 0
