@@ -194,7 +194,9 @@ func (h *house) report(s *control.Service, node batch.NodeID) {
 func (h *house) store(db *store.DB) {
 	h.t.Helper()
 	ctx := context.Background()
-	h.check(blob.Provision(ctx, db, "storage", auth.Keys{{1}, {2}}))
+	h.check(db.Update(ctx, func(tx *store.Tx) error {
+		return tx.PutStorageAccount(store.StorageAccount{Name: "storage", Keys: auth.Keys{{1}, {2}}})
+	}))
 	disk, err := blob.OpenDisk(filepath.Join(h.place.Data, "blobs"))
 	h.check(err)
 	defer disk.Close()

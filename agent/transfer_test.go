@@ -45,11 +45,11 @@ func newStorage(t testing.TB) *storage {
 			t.Error(err)
 		}
 	})
-	if err := blob.ProvisionDev(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
 	handler, err := blob.New(blob.Options{DB: db, Bytes: disk})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := handler.ProvisionDev(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s := &storage{t: t, server: httptest.NewServer(handler)}

@@ -16,7 +16,7 @@ func (c *call) authenticate() error {
 		return c.refuse(err)
 	}
 	name := batch.AccountName(strings.ToLower(credential.Account))
-	account, err := c.Control.Account(c.context(), name)
+	account, err := c.Control.Account(name)
 	if batch.CodeOf(err) == batch.CodeAccountNotFound {
 		return c.refuse(auth.UnknownAccount(credential.Account))
 	}

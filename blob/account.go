@@ -3,6 +3,7 @@ package blob
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/store"
@@ -15,18 +16,44 @@ const (
 	DevKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
-// ProvisionDev makes the development account. Both its keys are the known one.
-func ProvisionDev(ctx context.Context, db *store.DB) error {
+// accounts are those that this server serves, with their keys. The database
+// knows every account that ever had data; who may call is what this process was
+// told since it started.
+type accounts struct {
+	mu     sync.RWMutex
+	served map[string]auth.Keys // guarded by mu
+}
+
+func (a *accounts) get(name string) (auth.Keys, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	keys, ok := a.served[name]
+	return keys, ok
+}
+
+func (a *accounts) put(name string, keys auth.Keys) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.served == nil {
+		a.served = make(map[string]auth.Keys)
+	}
+	a.served[name] = keys
+}
+
+// ProvisionDev has the server serve the development account. Both its keys are
+// the known one.
+func (s *Server) ProvisionDev(ctx context.Context) error {
 	key, err := auth.ParseKey(DevKey)
 	if err != nil {
 		return err
 	}
-	return Provision(ctx, db, DevAccount, auth.Keys{key, key})
+	return s.Provision(ctx, DevAccount, auth.Keys{key, key})
 }
 
-// Provision makes a storage account or replaces its keys. A nil key is none,
-// but one there must be.
-func Provision(ctx context.Context, db *store.DB, account string, keys auth.Keys) error {
+// Provision has the server serve a storage account with these keys and no
+// others. One that has no row gets one. A nil key is none, but one there must
+// be.
+func (s *Server) Provision(ctx context.Context, account string, keys auth.Keys) error {
 	if !isAccountName(account) {
 		return fmt.Errorf("storage account %q: a name is 3 to 24 lower-case letters and digits", account)
 	}
@@ -38,7 +65,28 @@ func Provision(ctx context.Context, db *store.DB, account string, keys auth.Keys
 			keys[i] = auth.Key{} // a column holds no nil
 		}
 	}
-	return db.Update(ctx, func(tx *store.Tx) error {
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		return tx.PutStorageAccount(store.StorageAccount{Name: account, Keys: keys})
 	})
+	if err != nil {
+		return err
+	}
+	s.accounts.put(account, keys)
+	return nil
+}
+
+// UnservedAccounts names the storage accounts that have a row, and perhaps data,
+// and that nobody has told this server to serve.
+func (s *Server) UnservedAccounts(ctx context.Context) (unserved []string, err error) {
+	var known []string
+	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+		known, err = tx.StorageAccounts()
+		return err
+	})
+	for _, name := range known {
+		if _, ok := s.accounts.get(name); !ok {
+			unserved = append(unserved, name)
+		}
+	}
+	return unserved, err
 }

@@ -1,13 +1,10 @@
 package blob
 
 import (
-	"context"
-	"errors"
 	"net/netip"
 	"strings"
 
 	"github.com/batchyard/batchyard/auth"
-	"github.com/batchyard/batchyard/store"
 )
 
 // grant is what the signature of a request allows: everything in the account
@@ -39,7 +36,7 @@ func (s *Server) authenticate(c *call) (grant, error) {
 		return grant{}, refuse(authenticationFailed, "The request is signed for the account %q and its address names %q.",
 			clip(credential.Account), c.at.account)
 	}
-	keys, err := s.keys(c.r.Context(), c.at.account)
+	keys, err := s.keys(c.at.account)
 	if err != nil {
 		return grant{}, err
 	}
@@ -54,7 +51,7 @@ func (s *Server) verifySAS(c *call, at place, query string) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	keys, err := s.keys(c.r.Context(), at.account)
+	keys, err := s.keys(at.account)
 	if err != nil {
 		return grant{}, err
 	}
@@ -68,15 +65,11 @@ func (s *Server) verifySAS(c *call, at place, query string) (grant, error) {
 	return grant{sas: &sas}, err
 }
 
-// keys looks the keys of an account up.
-func (s *Server) keys(ctx context.Context, account string) (auth.Keys, error) {
-	var a store.StorageAccount
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		a, err = tx.StorageAccount(account)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
+// keys are those of an account that is served.
+func (s *Server) keys(account string) (auth.Keys, error) {
+	keys, ok := s.accounts.get(account)
+	if !ok {
 		return auth.Keys{}, auth.UnknownAccount(account)
 	}
-	return a.Keys, err
+	return keys, nil
 }

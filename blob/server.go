@@ -64,6 +64,7 @@ type Server struct {
 	crcTable *crc64.Table
 	routes   []operation
 	limits   Limits
+	accounts accounts
 }
 
 // New makes a Server. It fails if its counters are registered already.

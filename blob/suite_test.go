@@ -72,14 +72,14 @@ func (e *endpoint) serve(t testing.TB, content blob.Bytes) {
 	if e.key, err = auth.ParseKey(blob.DevKey); err != nil {
 		t.Fatal(err)
 	}
-	if err := blob.ProvisionDev(t.Context(), e.db); err != nil {
-		t.Fatal(err)
-	}
 	e.server, err = blob.New(blob.Options{
 		DB: e.db, Bytes: content, Now: e.clock.now,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.server.ProvisionDev(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	listener := httptest.NewServer(e.server)

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/batchyard/batchyard/auth"
-	"github.com/batchyard/batchyard/batch"
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/parsers/toml/v2"
 	"github.com/knadh/koanf/providers/env/v2"
@@ -152,39 +150,7 @@ func (c Config) validate() error {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return errors.New("configuration: tls.certificate and tls.key go together")
 	}
-	return errors.Join(c.Limits.validate(), uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage))
-}
-
-// uniqueNames refuses a second account of one name, whose keys would replace
-// those of the first.
-func uniqueNames(part string, accounts []AccountConfig) error {
-	seen := map[string]bool{}
-	for _, a := range accounts {
-		if seen[a.Name] {
-			return fmt.Errorf("configuration: %s has %q twice", part, a.Name)
-		}
-		seen[a.Name] = true
-	}
-	return nil
-}
-
-// account is the domain's form of a configured account.
-func (c AccountConfig) account(now time.Time) (batch.Account, error) {
-	a := batch.Account{Name: batch.AccountName(c.Name), Created: now}
-	if err := a.Validate(); err != nil {
-		return a, fmt.Errorf("account %q: %w", c.Name, err)
-	}
-	if c.Key2 == "" {
-		c.Key2 = c.Key1 // an account has two keys; one key is both
-	}
-	for i, text := range []string{c.Key1, c.Key2} {
-		key, err := auth.ParseKey(text)
-		if err != nil {
-			return a, fmt.Errorf("account %q, key %d: %w", c.Name, i+1, err)
-		}
-		a.Keys[i] = key
-	}
-	return a, nil
+	return errors.Join(c.Limits.validate(), uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage), c.refusePublic())
 }
 
 // logger makes the program's log.

@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
-	"strings"
 	"text/template"
 
 	"github.com/batchyard/batchyard/batch"
@@ -17,18 +15,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The accounts of dev are known to everybody; dev therefore listens to this
-// machine only.
-const (
-	devAccount = "devaccount"
-	devSecret  = "batchyard-development-key-not-a-secret"
-	devPool    = "local"
-)
-
-// devKey is the key of the development account in base64: 64 bytes.
-func devKey() string {
-	return base64.StdEncoding.EncodeToString([]byte(devSecret + strings.Repeat("!", 64-len(devSecret))))
-}
+// devPool is the pool that is there without asking.
+const devPool = "local"
 
 // devOptions are the flags of dev.
 type devOptions struct {
@@ -64,7 +52,7 @@ goes on for a minute; start dev again within it to take it up.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&o.data, "data", defaults.Data, "keep everything in `DIR`")
+	flags.StringVar(&o.data, "data", defaultDevData(), "keep everything in `DIR`")
 	flags.StringVar(&o.listen, "listen", defaults.Listen.API, "serve the Batch API on `ADDR`, HTTP and HTTPS")
 	flags.StringVar(&o.blob, "blob-listen", defaults.Listen.Blob, "serve storage on `ADDR`")
 	flags.StringVar(&o.debug, "debug-listen", "", "serve metrics and profiles on `ADDR`")
@@ -94,9 +82,11 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	}
 	config := defaultConfig()
 	config.Data, config.Listen = o.data, ListenConfig{API: o.listen, Blob: o.blob, Debug: o.debug}
+	config.Accounts = []AccountConfig{{Name: devAccount, Key1: devKey()}}
+	config.Storage = []AccountConfig{{Name: blob.DevAccount, Key1: blob.DevKey}}
 	config.Nodes.Max, config.Fetch.Allow, config.Log.Level = o.maxNodes, o.allow, o.logLevel
 	if o.ephemeral {
-		folder, err := temporaryData(o.data, config.Data == defaultConfig().Data)
+		folder, err := temporaryData(o.data, config.Data == defaultDevData())
 		if err != nil {
 			return err
 		}
@@ -147,12 +137,8 @@ func temporaryData(asked string, isDefault bool) (string, error) {
 
 // provisionDev makes the accounts and the pool of dev.
 func (s *stack) provisionDev(ctx context.Context, o devOptions) error {
-	s.config.Accounts = []AccountConfig{{Name: devAccount, Key1: devKey()}}
 	if err := s.provision(ctx); err != nil {
 		return err
-	}
-	if err := blob.ProvisionDev(ctx, s.db); err != nil {
-		return fmt.Errorf("add storage account: %w", err)
 	}
 	return s.ensureLocalPool(ctx, o)
 }

@@ -3,11 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
-	"github.com/batchyard/batchyard/auth"
-	"github.com/batchyard/batchyard/blob"
 	"github.com/spf13/cobra"
 )
 
@@ -68,28 +64,4 @@ func runServer(ctx context.Context, p Process, path string) error {
 		log.Info("server stopped")
 	}
 	return err
-}
-
-// provision makes the accounts of the configuration, with its keys: the file
-// decides, so that replacing a key there and restarting replaces it.
-func (s *stack) provision(ctx context.Context) error {
-	for _, c := range s.config.Accounts {
-		account, err := c.account(time.Now().UTC())
-		if err != nil {
-			return err
-		}
-		if err := s.control.AddAccount(ctx, account); err != nil {
-			return fmt.Errorf("add account %s: %w", c.Name, err)
-		}
-	}
-	for _, c := range s.config.Storage {
-		account, err := c.account(time.Now().UTC())
-		if err != nil {
-			return fmt.Errorf("storage %w", err)
-		}
-		if err := blob.Provision(ctx, s.db, c.Name, auth.Keys{account.Keys[0], account.Keys[1]}); err != nil {
-			return fmt.Errorf("add storage account %s: %w", c.Name, err)
-		}
-	}
-	return nil
 }

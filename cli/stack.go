@@ -137,6 +137,11 @@ func (s *stack) openPorts(ctx context.Context) error {
 			return fmt.Errorf("listen on %s (%s): %w", port.address, port.name, err)
 		}
 		*port.listener = port.callers.limit(listener)
+		if port.name != "listen.debug" {
+			if err := s.config.keepPublicHere(listener); err != nil {
+				return err
+			}
+		}
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12}
 	if s.httpToo {

@@ -10,79 +10,69 @@ import (
 	"github.com/batchyard/batchyard/store"
 )
 
-// accounts remembers accounts, because every request needs one. A change of
-// any account, on any server, makes it forget all of them.
+// accounts are those that this server serves, with their keys. The database
+// knows every account that ever had data; who may call is what this process was
+// told since it started, and nothing else: a key that was taken out of the
+// configuration is no key any more.
 type accounts struct {
-	mu      sync.Mutex
-	known   map[batch.AccountName]batch.Account // guarded by mu
-	changes *store.Watch                        // guarded by mu; nil before the first look-up
+	mu     sync.RWMutex
+	served map[batch.AccountName]batch.Account // guarded by mu
 }
 
-func (a *accounts) get(db *store.DB, name batch.AccountName) (batch.Account, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.changes == nil {
-		a.changes = db.Watch(store.AccountsTopic)
-	}
-	select {
-	case <-a.changes.C:
-		a.known = nil
-	default:
-	}
-	account, ok := a.known[name]
+func (a *accounts) get(name batch.AccountName) (batch.Account, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	account, ok := a.served[name]
 	return account, ok
 }
 
-// put keeps what was read after get began to watch: had it changed since, the
-// wake-up is waiting and the next get forgets it.
 func (a *accounts) put(account batch.Account) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.known == nil {
-		a.known = make(map[batch.AccountName]batch.Account)
+	if a.served == nil {
+		a.served = make(map[batch.AccountName]batch.Account)
 	}
-	a.known[account.Name] = account
+	a.served[account.Name] = account
 }
 
-// Account returns an account by name, without reading the database most of the
-// time. AccountNotFound if there is none.
-func (s *Service) Account(ctx context.Context, name batch.AccountName) (batch.Account, error) {
+// Account returns an account that this server serves, by name. AccountNotFound
+// if it was not told to serve it, whatever the database knows.
+func (s *Service) Account(name batch.AccountName) (batch.Account, error) {
 	name = batch.AccountName(batch.Key(name))
-	if account, ok := s.accounts.get(s.db, name); ok {
-		return account, nil
-	}
-	var account batch.Account
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		account, err = tx.Account(name)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
+	account, ok := s.accounts.get(name)
+	if !ok {
 		return batch.Account{}, batch.NotFound("account", name)
 	}
-	if err != nil {
-		return batch.Account{}, fmt.Errorf("read account: %w", err)
-	}
-	s.accounts.put(account)
 	return account, nil
 }
 
-// Accounts returns all accounts, by name.
-func (s *Service) Accounts(ctx context.Context) ([]batch.Account, error) {
-	var accounts []batch.Account
+// UnservedAccounts names the accounts that have a row, and perhaps data, and
+// that nobody has told this server to serve.
+func (s *Service) UnservedAccounts(ctx context.Context) ([]batch.AccountName, error) {
+	var known []batch.Account
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		accounts, err = tx.Accounts()
+		known, err = tx.Accounts()
 		return err
 	})
-	return accounts, err
+	if err != nil {
+		return nil, fmt.Errorf("read accounts: %w", err)
+	}
+	var unserved []batch.AccountName
+	for i := range known {
+		if _, ok := s.accounts.get(known[i].Name); !ok {
+			unserved = append(unserved, known[i].Name)
+		}
+	}
+	return unserved, nil
 }
 
-// AddAccount adds an account, or gives one that exists the keys it has here.
+// AddAccount has this server serve an account with the keys that it has here.
+// One that has no row gets one.
 func (s *Service) AddAccount(ctx context.Context, account batch.Account) error {
 	if err := account.Validate(); err != nil {
 		return err
 	}
-	return s.db.Update(ctx, func(tx *store.Tx) error {
-		tx.Changed(store.AccountsTopic)
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		switch _, err := tx.Account(account.Name); {
 		case err == nil:
 			return tx.UpdateAccountKeys(account.Name, account.Keys)
@@ -95,4 +85,9 @@ func (s *Service) AddAccount(ctx context.Context, account batch.Account) error {
 		}
 		return tx.InsertAccount(&a)
 	})
+	if err != nil {
+		return err
+	}
+	s.accounts.put(account)
+	return nil
 }

@@ -23,11 +23,11 @@ func TestAccountsSeeNothingOfEachOther(t *testing.T) {
 	y.check(err)
 
 	y.check(y.AddAccount(ctx(t), batch.Account{Name: "other", Keys: [2][]byte{{5}, {6}}}))
-	got, err := y.Account(ctx(t), "OTHER")
+	got, err := y.Account("OTHER")
 	y.check(err)
 	if diff := cmp.Diff([2][]byte{{5}, {6}}, got.Keys); diff != "" {
 		t.Errorf("keys after they were replaced:\n%s", diff)
 	}
-	_, err = y.Account(ctx(t), "nobody")
+	_, err = y.Account("nobody")
 	y.refused(err, batch.CodeAccountNotFound)
 }

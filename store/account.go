@@ -7,9 +7,6 @@ import (
 	"github.com/batchyard/batchyard/batch"
 )
 
-// AccountsTopic is announced when an account is added, changed or deleted.
-const AccountsTopic = "accounts"
-
 const accountColumns = `name, key1, key2, created`
 
 // Account returns the account, or ErrNotFound.
@@ -39,14 +36,12 @@ func (tx *Tx) InsertAccount(a *batch.Account) error {
 	if err != nil {
 		return fmt.Errorf("insert account: %w", err)
 	}
-	tx.Changed(AccountsTopic)
 	return nil
 }
 
 // UpdateAccountKeys replaces both keys; whoever replaces one gives the other as
 // it is. ErrNotFound if there is no such account.
 func (tx *Tx) UpdateAccountKeys(name batch.AccountName, keys [2][]byte) error {
-	tx.Changed(AccountsTopic)
 	return tx.changeOne("update account keys", `
 		UPDATE account
 		SET key1 = $1, key2 = $2
@@ -56,7 +51,6 @@ func (tx *Tx) UpdateAccountKeys(name batch.AccountName, keys [2][]byte) error {
 // DeleteAccount removes the account alone: it is for the caller to see that no
 // pool and no job of it is left. ErrNotFound if there is no such account.
 func (tx *Tx) DeleteAccount(name batch.AccountName) error {
-	tx.Changed(AccountsTopic)
 	return tx.changeOne("delete account", `
 		DELETE FROM account
 		WHERE name = $1`, string(name))

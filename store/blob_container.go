@@ -52,6 +52,11 @@ func (tx *Tx) StorageAccount(name string) (StorageAccount, error) {
 	})
 }
 
+// StorageAccounts names all accounts, in order.
+func (tx *Tx) StorageAccounts() ([]string, error) {
+	return tx.blobFiles("list storage accounts", `SELECT name FROM storage_accounts ORDER BY name`)
+}
+
 // AddBlobContainer adds a container of which there is none of that name.
 func (tx *Tx) AddBlobContainer(c BlobContainer) error {
 	metadata, err := json.Marshal(c.Metadata)

@@ -205,13 +205,16 @@ func TestDatabaseLivesInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := storetest.Open(t, store.Options{URL: path})
 		start := time.Now()
-		watch := db.Watch(store.AccountsTopic)
+		watch := db.Watch("accounts")
 		defer watch.Close()
 		go func() {
 			for i := range 200 {
 				<-time.After(time.Minute)
 				a := batch.Account{Name: batch.AccountName(fmt.Sprintf("a%06d", i)), Keys: [2][]byte{{1}, {2}}, Created: time.Now()}
-				if err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.InsertAccount(&a) }); err != nil {
+				if err := db.Update(t.Context(), func(tx *store.Tx) error {
+					tx.Changed("accounts")
+					return tx.InsertAccount(&a)
+				}); err != nil {
 					t.Error(err)
 				}
 			}
