@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/agent"
+	"github.com/batchyard/batchyard/agent/keeper"
 	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 )
@@ -35,7 +36,7 @@ func keeperMain() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := run.KeeperMain(ctx, os.Stdin, os.Stdout, log); err != nil {
+	if err := keeper.Main(ctx, os.Stdin, os.Stdout, log); err != nil {
 		log.Error("keeper failed", "err", err)
 		os.Exit(1)
 	}

@@ -33,7 +33,10 @@
 //	failure.go      errors in the protocol's words
 //	file.go         answers to file requests
 //
-// Processes live in package run: their keeper outlives the agent, so the agent
+// Processes are run by the node's keeper, which outlives the agent. The packages
+// below this one are, lowest first: link, the line to the keeper; run, what an
+// execution is, and the keeper's client; isolation, control groups and their
+// like; keeper, the keeper's process, which this package does not import. So the agent
 // keeps no state of its own on disk but what it knows of its last boot. After a
 // restart it asks the server what it should hold and the keeper what it does.
 //

@@ -30,6 +30,8 @@ type Keeper interface {
 // processKeeper is the keeper of package run.
 type processKeeper struct{ *run.Keeper }
 
+var _ Lined = (*run.Process)(nil)
+
 // Process is the keeper's process of that specification.
 func (k processKeeper) Process(spec run.Spec) run.Execution { return k.Keeper.Process(spec) }
 

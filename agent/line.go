@@ -24,6 +24,21 @@ import (
 // that the keeper is told of several at once.
 const maxLine = 128
 
+// Lined is an execution that can wait in the keeper's line. Processes can; what
+// cannot starts when it has a slot.
+type Lined interface {
+	run.Execution
+
+	// LineUp is Start for when another execution makes room, see
+	// [run.Process.LineUp]. Entered is called once those that line up from then
+	// on are behind it.
+	LineUp(ctx context.Context, entered func()) (run.Started, error)
+
+	// Withdraw takes the execution out of line. If it has been started before
+	// nothing changes, and how it was is returned.
+	Withdraw(ctx context.Context) (*run.Started, error)
+}
+
 // errTurn calls an attempt in line.
 var errTurn = errors.New("there is a slot for the attempt")
 
@@ -152,8 +167,12 @@ func (t *attempt) await(c *command) bool {
 		<-t.turn.Done()
 		return t.called()
 	}
-	process := t.agent.keeper.Process(spec)
 	c.spec = &spec
+	process, ok := t.agent.keeper.Process(spec).(Lined)
+	if !ok {
+		<-t.turn.Done()
+		return t.called()
+	}
 	switch began, err := process.LineUp(t.turn, enter); {
 	case err == nil:
 		c.adopted = true
@@ -172,7 +191,7 @@ func (t *attempt) await(c *command) bool {
 func (t *attempt) called() bool { return errors.Is(context.Cause(t.turn), errTurn) }
 
 // withdraw takes an attempt out of line, false unless it has been started.
-func (t *attempt) withdraw(c *command, process run.Execution) bool {
+func (t *attempt) withdraw(c *command, process Lined) bool {
 	a := t.agent
 	began, err := process.Withdraw(a.working)
 	switch {

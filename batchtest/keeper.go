@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/batchyard/batchyard/agent"
 	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 )
@@ -264,6 +265,8 @@ type execution struct {
 	session *session
 	spec    run.Spec
 }
+
+var _ agent.Lined = execution{}
 
 // Start begins the script of the specification unless it has begun before.
 func (e execution) Start(context.Context) (run.Started, error) {

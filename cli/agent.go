@@ -11,7 +11,7 @@ import (
 	"os"
 
 	"github.com/batchyard/batchyard/agent"
-	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/agent/keeper"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/nodelink"
 	"github.com/spf13/cobra"
@@ -110,7 +110,7 @@ func trust(file string) (*tls.Config, error) {
 	return config, nil
 }
 
-// newKeeper is the parent of a node's tasks; see package run.
+// newKeeper is the parent of a node's tasks; see package keeper.
 func newKeeper() *cobra.Command {
 	var profiles string
 	command := &cobra.Command{
@@ -121,7 +121,7 @@ func newKeeper() *cobra.Command {
 			if profiles != "" {
 				offerProfiles(command.Context(), profiles, log)
 			}
-			return run.KeeperMain(command.Context(), os.Stdin, os.Stdout, log)
+			return keeper.Main(command.Context(), os.Stdin, os.Stdout, log)
 		},
 	}
 	command.Flags().StringVar(&profiles, "profiles", "", "offer profiles on the socket `PATH`")

@@ -14,8 +14,9 @@
 //	6' agent                              batch, auth, nodelink, client
 //	7  cli  cmd  batchtest  bench  demo   everything; the places that wire
 //
-// Packages of one folder (agent and agent/run, store and store/storetest) may
-// import each other as far as Go lets them. Tests may import what they like.
+// Packages of one folder (store and store/storetest) may import each other as far
+// as Go lets them, save in agent, where link, run, isolation and keeper have a
+// table of their own in the test. Tests may import what they like.
 //
 // Two more rules are kept here. A library that is not ours is imported from
 // one folder alone, so that it can be replaced there; the few exceptions are

@@ -59,6 +59,19 @@ func rules() map[string][]string {
 	}
 }
 
+// inside names, for each package of the folder agent, the others of it that it
+// may import: the line to the keeper, what an execution is, the keeper's process
+// and what it is isolated by. The agent itself knows executions alone.
+func inside() map[string][]string {
+	return map[string][]string{
+		"agent":           {"agent/run"},
+		"agent/run":       {"agent/link"},
+		"agent/link":      {},
+		"agent/isolation": {"agent/run"},
+		"agent/keeper":    {"agent/run", "agent/link", "agent/isolation"},
+	}
+}
+
 // standardOnly lists the folders that no library may enter.
 func standardOnly() []string { return []string{"batch", "odata", "autoscale", "auth"} }
 
@@ -121,6 +134,26 @@ func TestLayers(t *testing.T) {
 				target, ours := folderOf(imported)
 				if ours && target != folder && !mayImport(folder, target) {
 					t.Errorf("%s imports %s, which its layer does not allow", name, imported)
+				}
+			}
+		}
+	})
+
+	t.Run("the agent's packages know those below them", func(t *testing.T) {
+		t.Parallel()
+		for name, p := range packages {
+			own, ours := strings.CutPrefix(name, module+"/")
+			if folder, _ := folderOf(name); !ours || folder != "agent" {
+				continue
+			}
+			allowed, known := inside()[own]
+			if !known {
+				t.Errorf("%s has no rule in layers_test.go; give it one", own)
+			}
+			for _, imported := range p.Imports {
+				target, _ := strings.CutPrefix(imported, module+"/")
+				if folder, ours := folderOf(imported); ours && folder == "agent" && !slices.Contains(allowed, target) {
+					t.Errorf("%s imports %s, which its place does not allow", own, target)
 				}
 			}
 		}

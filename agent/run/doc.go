@@ -1,17 +1,22 @@
-// Package run starts, limits, watches and ends the processes of tasks on a
-// compute node.
-//
-// # The keeper
-//
-// The agent is not the parent of its tasks. One keeper process per compute
-// node is: a second instance of the same program, started detached by [Open]
-// and reached over a Unix socket in the node's private folder. The keeper
-// forks the tasks, waits for them, and remembers how each ended until the
-// agent says [Keeper.Forget]. The agent may therefore be killed, upgraded and
-// started again at any moment: the tasks run on, and their exit codes wait.
+// Package run is what it means to run something on a compute node: an
+// [Execution] can be started, waited for and killed, a [Spec] says what it is
+// and a [Result] how it ended. Its client side is here too: [Open] reaches the
+// node's keeper, whose executions are processes.
 //
 //	agent ── Start, Kill, Forget, Lease ──▶ keeper ── clone, wait ──▶ tasks
 //	      ◀── started, exited ────────────
+//
+// The agent is not the parent of its tasks. One keeper process per compute node
+// is, package keeper: a second instance of the same program, started detached by
+// [Open] and reached over a Unix socket in the node's private folder, package
+// link. It remembers how each task ended until the agent says [Keeper.Forget].
+// The agent may therefore be killed, upgraded and started again at any moment:
+// the tasks run on, and their exit codes wait.
+//
+// What else runs something, a container for instance, is another Execution
+// beside [Process]. It must be started by the keeper or hang on its lease, since
+// nothing of a task may outlive that. Only processes can be lined up, see
+// [Process.LineUp]; who wants that asks for it by an interface of its own.
 //
 // # What the keeper promises
 //
@@ -26,36 +31,18 @@
 //     the node's groups before it accepts work, and the agent reports those
 //     tasks as [Lost].
 //
-// # Slots and threads
+// Files:
 //
-// A control group costs as much as a process, so the keeper makes one set of
-// groups per slot, and a slot serves one task after another. Tasks are forked by
-// a few operating system threads that live as long as the keeper and have given
-// up new privileges, unless the task is an administrator's. With the kernel's
-// first version of control groups such a thread enters the slot's groups, with
-// the second a child is cloned into them, and resource limits are set on the
-// keeper itself meanwhile: a child is born limited, there is no moment in which
-// it could escape. How tasks are found again and limited is behind two small
-// interfaces, tracker and limiter, because hosts differ: see groups_linux.go.
+//	run.go          Execution, Spec, Result and their parts
+//	commandline.go  from a command line to arguments
+//	errors.go       what can be said of a start that failed
+//	process.go      Process, the execution by the keeper
+//	client.go       the connection to the keeper, kept up
+//	session.go      one connection
+//	launch.go       reaching or starting a keeper, one file a system
+//	protocol.go     what client and keeper say to each other
+//	clock.go        the clock of leases, one file a system
 //
-// A short task passes two threads of the keeper, both waiting in the kernel: the
-// one that reads the agent's requests also forks, and the one that waits for
-// children also reports.
-//
-// # The line
-//
-// When tasks are short, the way from the end of one to the agent and back with
-// the next takes longer than the tasks do. So the agent lines up what it has
-// prepared ([Process.LineUp]), and the thread that sees a task end well forks the
-// first in line in its place, before the agent is told. The agent hears of both
-// together with what else happens in those two milliseconds. Whoever is in line
-// has not begun: it can be withdrawn, and it leaves the line with the agent that
-// lined it up.
-//
-// Threads that fork run before tasks whenever they are ready to: a keeper that
-// waits for the processor behind the tasks it has just started is a node with
-// empty slots.
-//
-// This package must not import anything of the server, and nothing of the
-// agent above it.
+// This package must not import anything of the server, and of the agent only
+// package link.
 package run

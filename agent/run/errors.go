@@ -46,7 +46,8 @@ type StartError struct {
 // Error returns the message.
 func (e *StartError) Error() string { return e.Message }
 
-func launchFailed(format string, args ...any) *StartError {
+// LaunchFailed is the error of a command that is itself to blame.
+func LaunchFailed(format string, args ...any) *StartError {
 	return &StartError{Code: CodeLaunchFailed, Message: fmt.Sprintf(format, args...)}
 }
 
@@ -59,33 +60,33 @@ const (
 	codeInternal   = "Internal"
 )
 
-// wireError is an error on its way from keeper to agent.
-type wireError struct {
+// WireError is an error on its way from keeper to agent.
+type WireError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// toWire makes err fit for the wire.
-func toWire(err error) *wireError {
+// ToWire makes err fit for the wire.
+func ToWire(err error) *WireError {
 	var start *StartError
 	switch {
 	case errors.As(err, &start):
-		return &wireError{Code: start.Code, Message: start.Message}
+		return &WireError{Code: start.Code, Message: start.Message}
 	case errors.Is(err, ErrUnknown):
-		return &wireError{Code: codeUnknown}
+		return &WireError{Code: codeUnknown}
 	case errors.Is(err, ErrNoLease):
-		return &wireError{Code: codeNoLease}
+		return &WireError{Code: codeNoLease}
 	case errors.Is(err, ErrFull):
-		return &wireError{Code: codeFull}
+		return &WireError{Code: codeFull}
 	case errors.Is(err, ErrSuperseded):
-		return &wireError{Code: codeSuperseded}
+		return &WireError{Code: codeSuperseded}
 	default:
-		return &wireError{Code: codeInternal, Message: err.Error()}
+		return &WireError{Code: codeInternal, Message: err.Error()}
 	}
 }
 
-// err is the inverse of toWire.
-func (e *wireError) err() error {
+// err is the inverse of ToWire.
+func (e *WireError) err() error {
 	switch e.Code {
 	case CodeProgramNotFound, CodeLaunchFailed:
 		return &StartError{Code: e.Code, Message: e.Message}

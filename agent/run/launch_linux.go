@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,16 +14,19 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
+
+	"github.com/batchyard/batchyard/agent/link"
 )
 
 const (
 	// launchTime bounds how long a keeper may take to come up, which includes
 	// ending what an earlier one left running.
-	launchTime = sweepTime + 10*time.Second
+	launchTime = SweepTime + 10*time.Second
+	// SweepTime bounds how long a new keeper waits for what an earlier one left
+	// running.
+	SweepTime = 30 * time.Second
 	// keeperSlack is how late, in nanoseconds, timers of a keeper may fire.
 	keeperSlack = 2_000_000
-	// taskSlack is the same for tasks, and the system's usual value.
-	taskSlack = 50_000
 	// maxLog is the size from which on the keeper's log is begun anew.
 	maxLog = 1 << 20
 )
@@ -84,7 +86,7 @@ func (k *Keeper) connect(ctx context.Context) (*session, error) {
 			return nil, fmt.Errorf("connect to keeper: %w", err)
 		}
 		switch err := k.launch(ctx); {
-		case errors.Is(err, errBusy):
+		case errors.Is(err, ErrBusy):
 			// One is just starting, or just ending.
 			if err := sleep(ctx, 20*time.Millisecond); err != nil {
 				return nil, fmt.Errorf("connect to keeper: %w", err)
@@ -102,14 +104,14 @@ func (k *Keeper) outdated(s *session) bool {
 // retire ends a keeper that holds nothing.
 func retire(ctx context.Context, s *session) error {
 	defer s.close()
-	if err := s.link.send(&message{ID: 2, Shutdown: true}); err != nil {
+	if err := s.link.Send(&Message{ID: 2, Shutdown: true}); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { s.link.fail(ctx.Err()) })
+	stop := context.AfterFunc(ctx, func() { s.link.Fail(ctx.Err()) })
 	defer stop()
 	for {
-		var m message
-		if err := s.link.receive(&m); err != nil {
+		var m Message
+		if err := m.Receive(s.link); err != nil {
 			// The keeper closes the connection as its last act.
 			return ctx.Err()
 		}
@@ -117,45 +119,29 @@ func retire(ctx context.Context, s *session) error {
 }
 
 func (k *Keeper) dial(ctx context.Context) (*session, error) {
-	path, done, err := socketPath(k.options.Dir)
+	l, err := link.Dial(ctx, k.options.Dir)
 	if err != nil {
-		return nil, err
-	}
-	defer done()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	conn := c.(*net.UnixConn)
-	if err := peerIsUs(conn); err != nil {
-		c.Close()
 		return nil, err
 	}
 	k.mu.Lock()
 	lease := k.lease
 	k.mu.Unlock()
-	l, err := newLink(conn)
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
+	stop := context.AfterFunc(ctx, func() { l.Fail(ctx.Err()) })
 	s, err := greet(l, k.options.Node, lease)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		l.close()
+		l.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
 // launch starts a keeper in a session of its own and waits until it says that
-// it is ready. It returns errBusy if another keeper of the node is alive.
+// it is ready. It returns ErrBusy if another keeper of the node is alive.
 func (k *Keeper) launch(ctx context.Context) error {
-	config, err := json.Marshal(keeperConfig{
+	config, err := json.Marshal(KeeperConfig{
 		Dir:          k.options.Dir,
 		Cgroups:      k.options.Cgroups,
 		CgroupParent: k.options.CgroupParent,
@@ -232,18 +218,12 @@ func openLog(path string) (*os.File, error) {
 func (k *Keeper) awaitReady(ctx context.Context, ready *os.File) error {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var r readiness
-	if err := json.UnmarshalRead(ready, &r); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("keeper ended at once, see %s: %w", filepath.Join(k.options.Dir, "keeper.log"), err)
-	}
+	err := awaitReady(ready)
 	switch {
-	case r.Busy:
-		return errBusy
-	case r.Error != "":
-		return errors.New(r.Error)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && !errors.Is(err, ErrBusy):
+		return fmt.Errorf("%w; see %s", err, filepath.Join(k.options.Dir, "keeper.log"))
 	}
-	return nil
+	return err
 }

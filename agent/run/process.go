@@ -19,11 +19,14 @@ var _ Execution = (*Process)(nil)
 // the keeper died meanwhile and with it whatever it had started. If ctx ends
 // first, the process may run nevertheless: kill it.
 func (p *Process) Start(ctx context.Context) (Started, error) {
-	return p.begin(ctx, &message{Start: &p.spec})
+	return p.begin(ctx, &Message{Start: &p.spec})
 }
 
-// LineUp has the keeper start the process when there is room for it. Errors are
-// those of Start, and ErrNoLine.
+// LineUp is Start for when there is room: when an execution that yields its room,
+// and has as much of it, has ended well. Who is in line first starts first;
+// entered is called once those that line up from then on are behind. If ctx ends
+// before, it stays in line: Start starts it at once, Withdraw takes it out.
+// Errors are those of Start, and ErrNoLine.
 func (p *Process) LineUp(ctx context.Context, entered func()) (Started, error) {
 	s, err := p.keeper.wait(ctx)
 	if err != nil {
@@ -32,10 +35,10 @@ func (p *Process) LineUp(ctx context.Context, entered func()) (Started, error) {
 	if s.welcome.Version < lineVersion {
 		return Started{}, ErrNoLine
 	}
-	return p.begin(ctx, &message{LineUp: &p.spec, posted: entered})
+	return p.begin(ctx, &Message{LineUp: &p.spec, posted: entered})
 }
 
-func (p *Process) begin(ctx context.Context, m *message) (Started, error) {
+func (p *Process) begin(ctx context.Context, m *Message) (Started, error) {
 	k := p.keeper
 	k.expect(p.spec.ID)
 	reply, err := k.ask(ctx, m)
@@ -55,7 +58,7 @@ func (p *Process) begin(ctx context.Context, m *message) (Started, error) {
 // returns how; if a keeper that has died may have done so, ErrKeeperLost.
 func (p *Process) Withdraw(ctx context.Context) (*Started, error) {
 	k := p.keeper
-	reply, err := k.ask(ctx, &message{Withdraw: p.spec.ID})
+	reply, err := k.ask(ctx, &Message{Withdraw: p.spec.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +121,7 @@ func (p *Process) Kill(ctx context.Context, grace time.Duration) error {
 	if p.keeper.hasEnded(p.spec.ID) {
 		return nil
 	}
-	_, err := p.keeper.ask(ctx, &message{Kill: &killRequest{ID: p.spec.ID, Grace: int64(grace)}})
+	_, err := p.keeper.ask(ctx, &Message{Kill: &KillRequest{ID: p.spec.ID, Grace: int64(grace)}})
 	switch {
 	case errors.Is(err, ErrKeeperLost):
 		// It died with its keeper.

@@ -7,23 +7,13 @@ import (
 
 // Execution is one attempt at a task's command, whatever runs it: a process
 // ([Process]) or, beside it, a container. Its identity is Spec.ID, so an agent
-// that was restarted continues where the one before it stopped.
+// that was restarted continues where the one before it stopped. None may outlive
+// the keeper's lease.
 type Execution interface {
 	// Start runs the command. It may be repeated: an execution that already
 	// runs, or has ended, answers how it was started. What the command itself
 	// is to blame for is a *StartError.
 	Start(ctx context.Context) (Started, error)
-
-	// LineUp is Start for when there is room: when an execution that yields
-	// its room, and has as much of it, has ended well. Who is in line first
-	// starts first; entered is called once those that line up from then on are
-	// behind. If ctx ends before, it stays in line: Start starts it at once,
-	// Withdraw takes it out.
-	LineUp(ctx context.Context, entered func()) (Started, error)
-
-	// Withdraw takes the execution out of line. If it has been started before
-	// nothing changes, and how it was is returned.
-	Withdraw(ctx context.Context) (*Started, error)
 
 	// Wait blocks until the execution has ended and nothing of it is left. It
 	// may be called by several goroutines, and again after it has returned.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/batchyard/batchyard/agent/link"
 )
 
 // errGone says that a connection broke before a request was answered.
@@ -12,24 +14,24 @@ var errGone = errors.New("connection to the keeper broke")
 
 // session is one connection to a keeper, after hello.
 type session struct {
-	link    *link
-	welcome *welcome
+	link    *link.Link
+	welcome *Welcome
 	lease   int64         // the lease that hello told
 	gone    chan struct{} // closed when the connection has ended
 	final   bool          // the keeper has been shut down; belongs to the reader
 
 	mu    sync.Mutex // guards all below
-	calls map[uint64]chan *message
+	calls map[uint64]chan *Message
 	next  uint64
 	last  uint64 // the request to shut down, if there was one
 }
 
 // greet says hello on a new link and reads the keeper's welcome.
-func greet(l *link, node NodeLimits, lease int64) (*session, error) {
-	err := l.send(&message{ID: 1, Hello: &hello{Version: protocolVersion, Node: node, Lease: lease}})
-	var m message
+func greet(l *link.Link, node NodeLimits, lease int64) (*session, error) {
+	err := l.Send(&Message{ID: 1, Hello: &Hello{Version: ProtocolVersion, Node: node, Lease: lease}})
+	var m Message
 	if err == nil {
-		err = l.receive(&m)
+		err = m.Receive(l)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errGone, err)
@@ -39,16 +41,16 @@ func greet(l *link, node NodeLimits, lease int64) (*session, error) {
 		return nil, m.Error.err()
 	case m.Welcome == nil:
 		return nil, errors.New("keeper did not say welcome")
-	case m.Welcome.Version < oldestVersion || m.Welcome.Version > protocolVersion:
+	case m.Welcome.Version < oldestVersion || m.Welcome.Version > ProtocolVersion:
 		return nil, fmt.Errorf("keeper speaks version %d of the protocol, this agent %d to %d",
-			m.Welcome.Version, oldestVersion, protocolVersion)
+			m.Welcome.Version, oldestVersion, ProtocolVersion)
 	}
 	return &session{
 		link:    l,
 		welcome: m.Welcome,
 		lease:   lease,
 		gone:    make(chan struct{}),
-		calls:   map[uint64]chan *message{},
+		calls:   map[uint64]chan *Message{},
 		next:    1,
 	}, nil
 }
@@ -56,8 +58,8 @@ func greet(l *link, node NodeLimits, lease int64) (*session, error) {
 // read hands out replies and events until the connection breaks.
 func (s *session) read(exited func(*Held)) error {
 	for {
-		var m message
-		if err := s.link.receive(&m); err != nil {
+		var m Message
+		if err := m.Receive(s.link); err != nil {
 			return err
 		}
 		if m.Exited != nil {
@@ -82,14 +84,14 @@ func (s *session) read(exited func(*Held)) error {
 // close ends the connection and all requests that wait. Read must have
 // returned, or never have been called.
 func (s *session) close() {
-	s.link.close()
+	s.link.Close()
 	close(s.gone)
 }
 
 // call sends a request and waits for its reply. It returns errGone if the
 // connection broke meanwhile, and the keeper's error if it refused.
-func (s *session) call(ctx context.Context, m *message) (*message, error) {
-	reply := make(chan *message, 1)
+func (s *session) call(ctx context.Context, m *Message) (*Message, error) {
+	reply := make(chan *Message, 1)
 	request := *m
 	s.mu.Lock()
 	s.next++
@@ -104,9 +106,9 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 		delete(s.calls, request.ID)
 		s.mu.Unlock()
 	}()
-	send := s.link.send
+	send := s.link.Send
 	if m.posted != nil {
-		send = s.link.post
+		send = s.link.Post
 	}
 	if err := send(&request); err != nil {
 		select {
@@ -114,7 +116,7 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 			return nil, errGone
 		default:
 		}
-		if s.link.broken() {
+		if s.link.Broken() {
 			return nil, errGone
 		}
 		return nil, err
@@ -138,7 +140,7 @@ func (s *session) call(ctx context.Context, m *message) (*message, error) {
 	}
 }
 
-func answered(r *message) (*message, error) {
+func answered(r *Message) (*Message, error) {
 	if r.Error != nil {
 		return nil, r.Error.err()
 	}

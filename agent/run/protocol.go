@@ -1,0 +1,161 @@
+package run
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	jsonv1 "github.com/go-json-experiment/json/v1"
+
+	"github.com/batchyard/batchyard/agent/link"
+)
+
+// What the client here and the process of package keeper say to each other.
+
+// encoding writes durations as numbers of nanoseconds.
+func encoding() json.Options { return jsonv1.FormatDurationAsNano(true) }
+
+// ProtocolVersion is what this program speaks. A keeper outlives upgrades of
+// the agent, so an agent must understand every keeper back to oldestVersion;
+// fields are only ever added.
+const (
+	ProtocolVersion = 2
+	oldestVersion   = 1
+	// lineVersion is the first that knows LineUp and Withdraw.
+	lineVersion = 2
+)
+
+// Message is one frame between agent and keeper: a length of four bytes,
+// then JSON. ID joins a request and its reply and is 0 for messages that have
+// none. Exactly one of the other fields is set, or none in a bare "done".
+type Message struct {
+	ID uint64 `json:"id,omitzero"`
+
+	// Requests of the agent.
+	Hello    *Hello       `json:"hello,omitempty"`
+	Start    *Spec        `json:"start,omitempty"`
+	LineUp   *Spec        `json:"lineUp,omitempty"`
+	Withdraw string       `json:"withdraw,omitempty"`
+	Kill     *KillRequest `json:"kill,omitempty"`
+	Forget   []string     `json:"forget,omitempty"`
+	Lease    int64        `json:"lease,omitzero"`
+	List     bool         `json:"list,omitzero"`
+	Shutdown bool         `json:"shutdown,omitzero"`
+	Bye      bool         `json:"bye,omitzero"`
+	// posted is called when a request that nobody hurries for is under way.
+	posted func()
+
+	// Replies and events of the keeper.
+	Welcome *Welcome   `json:"welcome,omitempty"`
+	Started *Started   `json:"started,omitempty"`
+	Held    []Held     `json:"held,omitempty"`
+	Exited  *Held      `json:"exited,omitempty"`
+	Error   *WireError `json:"error,omitempty"`
+}
+
+// Hello is the first message of an agent. Lease is the end of its lease as
+// nanoseconds of the boot clock, which both sides read and which goes on while
+// the machine sleeps; 0 leaves the keeper's as it is.
+type Hello struct {
+	Version int        `json:"version"`
+	Node    NodeLimits `json:"node"`
+	Lease   int64      `json:"lease,omitzero"`
+}
+
+// Welcome is the keeper's answer to hello. Instance names this keeper process
+// and no other.
+type Welcome struct {
+	Version      int          `json:"version"`
+	Instance     string       `json:"instance"`
+	Build        string       `json:"build,omitempty"`
+	PID          int          `json:"pid"`
+	Capabilities Capabilities `json:"capabilities"`
+	Held         []Held       `json:"held,omitempty"`
+}
+
+// KillRequest asks for the end of an execution; Grace is in nanoseconds.
+type KillRequest struct {
+	ID    string `json:"id"`
+	Grace int64  `json:"grace,omitzero"`
+}
+
+// AppendBinary appends the message's encoding.
+func (m *Message) AppendBinary(b []byte) ([]byte, error) {
+	buffer := bytes.NewBuffer(b)
+	err := json.MarshalWrite(buffer, m, encoding())
+	return buffer.Bytes(), err
+}
+
+// Receive reads the next message of a link.
+func (m *Message) Receive(l *link.Link) error {
+	body, err := l.Receive()
+	if err != nil {
+		return err
+	}
+	*m = Message{}
+	if err := json.Unmarshal(body, m, encoding()); err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	return nil
+}
+
+// KeeperConfig is what a client writes to a new keeper's standard input.
+type KeeperConfig struct {
+	// Dir is the node's private folder, absolute and without symbolic links.
+	Dir          string        `json:"dir"`
+	Cgroups      Cgroups       `json:"cgroups,omitempty"`
+	CgroupParent string        `json:"cgroupParent,omitempty"`
+	Build        string        `json:"build,omitempty"`
+	Linger       time.Duration `json:"linger"`
+}
+
+// ReadKeeperConfig reads what a client has written.
+func ReadKeeperConfig(in io.Reader) (*KeeperConfig, error) {
+	var config KeeperConfig
+	if err := json.UnmarshalRead(io.LimitReader(in, 64<<10), &config, encoding()); err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return &config, nil
+}
+
+// ErrBusy says that the node has a living keeper.
+var ErrBusy = errors.New("the node has a keeper already")
+
+// readiness is what a new keeper answers on its standard output, once.
+type readiness struct {
+	// Busy: another keeper of the node is alive; talk to that one.
+	Busy bool `json:"busy,omitzero"`
+	// Error says why this one cannot work, "" if it can.
+	Error string `json:"error,omitempty"`
+}
+
+// Ready tells the client that started a keeper that it can be reached, or why
+// it cannot work if err is not nil.
+func Ready(out io.Writer, err error) error {
+	var r readiness
+	if err != nil {
+		r = readiness{Busy: errors.Is(err, ErrBusy), Error: err.Error()}
+	}
+	if err := json.MarshalWrite(out, r); err != nil {
+		return fmt.Errorf("report readiness: %w", err)
+	}
+	return nil
+}
+
+// awaitReady is the other end of Ready.
+func awaitReady(in io.Reader) error {
+	var r readiness
+	if err := json.UnmarshalRead(in, &r); err != nil {
+		return fmt.Errorf("keeper ended at once: %w", err)
+	}
+	switch {
+	case r.Busy:
+		return ErrBusy
+	case r.Error != "":
+		return errors.New(r.Error)
+	}
+	return nil
+}
