@@ -129,6 +129,7 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 		agent: a, id: t.id.String(), adopted: t.adopted, place: place, line: t.run.CommandLine,
 		files: t.run.ResourceFiles, user: t.run.UserIdentity, limit: t.run.MaxWallClockTime,
 		env: a.taskEnvironment(t.id, t.run.EnvironmentSettings), room: t.run.RequiredSlots, yields: t.yields(),
+		after: attemptMark(t.id.attempt - 1), mark: attemptMark(t.id.attempt),
 	}
 	if t.turn == nil {
 		c.slot = t.slot
@@ -140,12 +141,13 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	if outcome == nil {
 		return nil
 	}
-	if failure := a.upload(ctx, place, t.run.OutputFiles, outcome.Failure == nil); failure != nil && outcome.Failure == nil {
+	if failure := a.upload(ctx, c, t.run.OutputFiles, outcome.Failure == nil); failure != nil && outcome.Failure == nil {
 		outcome.Failure = failure
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
+	c.failed(outcome)
 	outcome.End = batch.At(t.agent.now())
 	return outcome
 }

@@ -288,7 +288,15 @@ func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry
 		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine, start: start.Time,
 		files: task.ResourceFiles, user: task.UserIdentity, env: settingsOf(task.EnvironmentSettings), keep: true,
 	}
-	return c.perform(ctx)
+	b.mu.Lock()
+	c.mark = bootMark(b.state.Boot)
+	c.after = c.mark
+	b.mu.Unlock()
+	outcome := c.perform(ctx)
+	if outcome != nil {
+		c.failed(outcome)
+	}
+	return outcome
 }
 
 // held is when the keeper's process of that name began, if it has one.

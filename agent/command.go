@@ -32,8 +32,14 @@ type command struct {
 	start time.Time
 	limit batch.Duration
 	env   []string
-	// keep leaves what is in the directory.
-	keep bool
+	// keep leaves what is in the directory. Without it, that is done for a retry
+	// alone: after is the mark of the run before, mark the one of this run,
+	// see retry.go.
+	keep        bool
+	after, mark string
+	// kept tells that the directory was there and stayed, fetched that its
+	// files are there.
+	kept, fetched bool
 	// room and yields are those of run.Spec.
 	room   int
 	yields bool
@@ -132,7 +138,7 @@ func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 	if a.tree.full() {
 		return run.Spec{}, failureOf(syscall.ENOSPC)
 	}
-	place, err := a.tree.make(c.place, user.run, c.keep)
+	place, err := a.tree.make(c.place, user.run, func(folder *os.Root) bool { return c.takesOver(folder, user.run) })
 	if err == nil {
 		err = c.fetch(ctx, place, user.run)
 		place.Close()
@@ -156,15 +162,18 @@ func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 }
 
 func (c *command) fetch(ctx context.Context, place *os.Root, user *run.User) error {
-	if len(c.files) == 0 {
-		return nil
+	if len(c.files) > 0 && !c.fetched {
+		wd, err := place.OpenRoot("wd")
+		if err != nil {
+			return fmt.Errorf("open working directory: %w", err)
+		}
+		defer wd.Close()
+		if err := c.agent.fetcher.all(ctx, newTarget(wd, user), c.files); err != nil {
+			return err
+		}
 	}
-	wd, err := place.OpenRoot("wd")
-	if err != nil {
-		return fmt.Errorf("open working directory: %w", err)
-	}
-	defer wd.Close()
-	return c.agent.fetcher.all(ctx, target{wd, user}, c.files)
+	c.fetched = true
+	return nil
 }
 
 func (c *command) notStarted(err error) *batch.Outcome {

@@ -106,9 +106,9 @@ func (t *tree) wipe() error {
 	return nil
 }
 
-// make makes a task's directory and its wd anew for a user, and opens it. What
-// an earlier attempt left is removed, unless keep says otherwise.
-func (t *tree) make(place string, user *run.User, keep bool) (folder *os.Root, err error) {
+// make makes a task's directory and its wd for a user, and opens it. What is
+// there is removed unless keep, which is asked about it, says otherwise.
+func (t *tree) make(place string, user *run.User, keep func(*os.Root) bool) (folder *os.Root, err error) {
 	err = t.inParent(place, func(parent *os.Root) (err error) {
 		folder, err = t.enter(parent, place, keep)
 		return err
@@ -123,15 +123,18 @@ func (t *tree) make(place string, user *run.User, keep bool) (folder *os.Root, e
 	return folder, nil
 }
 
-// enter makes a directory in its parent and opens it.
-func (t *tree) enter(parent *os.Root, place string, keep bool) (*os.Root, error) {
+// enter opens a directory in its parent, and makes it first if it is not there
+// or not kept.
+func (t *tree) enter(parent *os.Root, place string, keep func(*os.Root) bool) (*os.Root, error) {
 	name := path.Base(place)
 	err := parent.Mkdir(name, 0o750)
-	switch {
-	case !errors.Is(err, fs.ErrExist):
-	case keep:
-		err = nil
-	default:
+	if errors.Is(err, fs.ErrExist) {
+		if folder, err := parent.OpenRoot(name); err == nil {
+			if keep(folder) {
+				return folder, folder.Chmod(".", 0o750) // it may have been sealed
+			}
+			folder.Close()
+		}
 		if err = t.clear(place); err == nil {
 			err = parent.Mkdir(name, 0o750)
 		}

@@ -36,6 +36,20 @@ func (c *command) environment(s *batch.NodeSettings, folder string, u user) []st
 	}
 }
 
+// variables are those that the command's process has, or had.
+func (c *command) variables() []string {
+	if c.spec != nil && len(c.spec.Env) > 0 {
+		return c.spec.Env
+	}
+	settings := c.agent.settings.Load()
+	u, err := c.agent.users.resolve(settings.UserAccounts, c.user, c.slot)
+	if err != nil {
+		u = user{} // it never ran
+	}
+	folder := filepath.Join(c.agent.tree.path, c.place)
+	return lastWins(append(c.environment(settings, folder, u), c.env...))
+}
+
 func identityWord(u *batch.UserIdentity) string {
 	switch {
 	case u == nil || u.AutoUser == nil && u.Username == "":

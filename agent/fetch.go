@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -18,7 +16,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
-	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
@@ -49,22 +46,25 @@ func (f *fetcher) options() azcore.ClientOptions {
 	}
 }
 
-// target is where files go: a working directory and its user.
-type target struct {
-	root *os.Root
-	user *run.User
-}
-
 // all fetches every resource file. The first failure ends the others.
-func (f *fetcher) all(ctx context.Context, to target, files []batch.ResourceFile) error {
+func (f *fetcher) all(ctx context.Context, to *target, files []batch.ResourceFile) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
-	for _, file := range files {
+	last := make(map[string]int, len(files)) // entry by path
+	for entry, file := range files {
+		if file.HTTPURL != "" {
+			last[path.Clean(file.FilePath)] = entry
+		}
+	}
+	for entry, file := range files {
+		if file.HTTPURL != "" && last[path.Clean(file.FilePath)] != entry {
+			continue // nobody would see it
+		}
 		group.Go(func() error {
 			if file.HTTPURL != "" {
-				return f.file(ctx, file, to)
+				return f.file(ctx, entry, file, to)
 			}
-			return f.container(ctx, file, to)
+			return f.container(ctx, entry, file, to)
 		})
 	}
 	return group.Wait()
@@ -94,12 +94,14 @@ func again(ctx context.Context, once func() error) error {
 }
 
 // file fetches one URL, from the start again when a transfer breaks off.
-func (f *fetcher) file(ctx context.Context, file batch.ResourceFile, to target) error {
+func (f *fetcher) file(ctx context.Context, entry int, file batch.ResourceFile, to *target) error {
 	if err := f.take(ctx); err != nil {
 		return err
 	}
 	defer f.give()
-	err := again(ctx, func() error { return f.once(ctx, file, to) })
+	err := to.turn(entry, file.FilePath, func() error {
+		return again(ctx, func() error { return f.once(ctx, file, to) })
+	})
 	return fetchFailure(err, file.HTTPURL, file.FilePath)
 }
 
@@ -108,7 +110,7 @@ type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("the server answered %d", int(e)) }
 
-func (f *fetcher) once(ctx context.Context, file batch.ResourceFile, to target) error {
+func (f *fetcher) once(ctx context.Context, file batch.ResourceFile, to *target) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, file.HTTPURL, nil)
 	if err != nil {
 		return backoff.Permanent(err)
@@ -128,64 +130,22 @@ func (f *fetcher) once(ctx context.Context, file batch.ResourceFile, to target) 
 		}
 		return err
 	}
+	if response.ContentLength == 0 && response.Header.Get("x-ms-meta-"+folderMark) == "true" {
+		return to.folders(path.Clean(file.FilePath))
+	}
 	return to.write(file.FilePath, fs.FileMode(file.Mode()), response.Body)
-}
-
-// write makes a file with the bytes of r. Folders on the way are made for the
-// user.
-func (t target) write(name string, mode fs.FileMode, r io.Reader) error {
-	name = path.Clean(name)
-	if err := t.folders(path.Dir(name)); err != nil {
-		return err
-	}
-	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("replace resource file: %w", err)
-	}
-	file, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("create resource file: %w", err)
-	}
-	_, err = io.Copy(file, r)
-	if err == nil {
-		err = file.Chmod(mode)
-	}
-	if err == nil && t.user != nil {
-		err = file.Chown(int(t.user.UID), int(t.user.GID))
-	}
-	return errors.Join(err, file.Close())
-}
-
-func (t target) folders(folder string) error {
-	if folder == "." {
-		return nil
-	}
-	made := ""
-	for part := range strings.SplitSeq(folder, "/") {
-		made = path.Join(made, part)
-		err := t.root.Mkdir(made, 0o770)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err == nil {
-			err = give(t.root, made, t.user)
-		}
-		if err != nil {
-			return fmt.Errorf("make folder of resource file: %w", err)
-		}
-	}
-	return nil
 }
 
 // container fetches the blobs of a container below a prefix. FilePath is the
 // folder they go to; their names keep their own folders.
-func (f *fetcher) container(ctx context.Context, file batch.ResourceFile, to target) error {
+func (f *fetcher) container(ctx context.Context, entry int, file batch.ResourceFile, to *target) error {
 	client, err := container.NewClientWithNoCredential(file.StorageContainerURL, &container.ClientOptions{ClientOptions: f.options()})
 	if err != nil {
 		return userFailure(batch.FailureBlobDownload, "The container's URL cannot be used", detail("Message", plainText(err)))
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
-	list := &container.ListBlobsFlatOptions{}
+	list := &container.ListBlobsFlatOptions{Include: container.ListBlobsInclude{Metadata: true}}
 	if file.BlobPrefix != "" {
 		list.Prefix = &file.BlobPrefix
 	}
@@ -199,33 +159,55 @@ func (f *fetcher) container(ctx context.Context, file batch.ResourceFile, to tar
 			return containerFailure(err, file.StorageContainerURL)
 		}
 		for _, item := range page.Segment.BlobItems {
-			group.Go(func() error { return f.blob(ctx, client, *item.Name, file, to) })
+			group.Go(func() error { return f.blob(ctx, client, item, entry, file, to) })
 		}
 	}
 	return group.Wait()
 }
 
-func (f *fetcher) blob(ctx context.Context, client *container.Client, blob string, file batch.ResourceFile, to target) error {
+func (f *fetcher) blob(
+	ctx context.Context, client *container.Client, item *container.BlobItem, entry int, file batch.ResourceFile, to *target,
+) error {
+	blob := *item.Name
 	name := path.Join(file.FilePath, blob)
 	if !fs.ValidPath(name) || name == "." {
 		return userFailure(batch.FailureBlobDownload, "A blob's name is not a path below the working directory", detail("BlobName", blob))
 	}
-	if strings.HasSuffix(blob, "/") { // a folder, as some tools mark it
+	if isFolder(item) {
 		return to.folders(name)
 	}
 	if err := f.take(ctx); err != nil {
 		return err
 	}
 	defer f.give()
-	err := again(ctx, func() error {
-		answer, err := client.NewBlobClient(blob).DownloadStream(ctx, nil)
-		if err != nil {
-			return backoff.Permanent(err) // the client has tried again itself
-		}
-		defer answer.Body.Close()
-		return to.write(name, fs.FileMode(file.Mode()), answer.Body)
+	err := to.turn(entry, name, func() error {
+		return again(ctx, func() error {
+			answer, err := client.NewBlobClient(blob).DownloadStream(ctx, nil)
+			if err != nil {
+				return backoff.Permanent(err) // the client has tried again itself
+			}
+			defer answer.Body.Close()
+			return to.write(name, fs.FileMode(file.Mode()), answer.Body)
+		})
 	})
 	return fetchFailure(err, client.NewBlobClient(blob).URL(), name)
+}
+
+// isFolder tells whether a blob stands for a folder, as tools mark it: by the end
+// of its name, or by metadata if it is empty.
+func isFolder(item *container.BlobItem) bool {
+	if strings.HasSuffix(*item.Name, "/") {
+		return true
+	}
+	if item.Properties == nil || item.Properties.ContentLength == nil || *item.Properties.ContentLength != 0 {
+		return false
+	}
+	for name, value := range item.Metadata {
+		if strings.EqualFold(name, folderMark) && value != nil && strings.EqualFold(*value, "true") {
+			return true
+		}
+	}
+	return false
 }
 
 // fetchFailure puts a failed fetch into the protocol's words. A URL's

@@ -51,7 +51,7 @@ func (d *fileDesk) take(requests []batch.FileRequest) {
 func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
 	answer, body, err := d.agent.tree.serve(r)
 	if err != nil {
-		answer = batch.FileAnswer{Error: fileError(err)}
+		answer = batch.FileAnswer{Error: fileError(err), File: answer.File}
 	}
 	var content io.Reader
 	if body != nil {
@@ -143,7 +143,7 @@ func (s shelf) read(name string, r batch.FileRequest) (batch.FileAnswer, io.Read
 	}
 	if r.Offset < 0 || length < 0 || (length == 0 && r.Offset > 0) {
 		file.Close()
-		return batch.FileAnswer{}, nil, batch.Errorf(batch.CodeInvalidRange, "The range starts behind the end of the file, which has %d bytes.", described.Size)
+		return batch.FileAnswer{File: &described}, nil, batch.Errorf(batch.CodeInvalidRange, "The range starts behind the end of the file, which has %d bytes.", described.Size)
 	}
 	return batch.FileAnswer{File: &described}, section{io.NewSectionReader(file, r.Offset, length), file}, nil
 }
@@ -230,6 +230,12 @@ func (s shelf) list(start string, r batch.FileRequest) (batch.FileAnswer, error)
 	if info, err := s.root.Stat(start); err != nil || !info.IsDir() {
 		return answer, batch.Errorf(batch.CodeFilePathNotFound, "The specified directory does not exist.")
 	}
+	if below, ok := folderOf(r); ok {
+		if info, err := s.root.Stat(below); err != nil || !info.IsDir() {
+			return answer, nil // nothing has a name that begins so
+		}
+		start = below
+	}
 	begun := time.Now()
 	err := fs.WalkDir(s.root.FS(), start, func(shown string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -263,6 +269,17 @@ func (s shelf) list(start string, r batch.FileRequest) (batch.FileAnswer, error)
 		return answer, batch.Errorf(batch.CodeOperationTimedOut, "The directory has too many entries to find those that were asked for in time.")
 	}
 	return answer, nil
+}
+
+// folderOf is the folder whose direct children a list is of that does not go
+// into folders and whose names begin with the path of one: so tools open
+// folders, startswith(name,'wd/out/').
+func folderOf(r batch.FileRequest) (string, bool) {
+	end := strings.LastIndexByte(r.Prefix, '/')
+	if r.Recursive || r.Path != "" || end < 0 || !fs.ValidPath(r.Prefix[:end]) {
+		return "", false
+	}
+	return r.Prefix[:end], true
 }
 
 // outside tells that nothing in a folder can be on the page.

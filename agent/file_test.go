@@ -8,6 +8,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // names are those of a listing, folders with a slash.
@@ -110,6 +111,42 @@ func TestFileList(t *testing.T) {
 		}
 	})
 
+	t.Run("the direct children of a folder, by a prefix that ends in a slash", func(t *testing.T) {
+		for prefix, want := range map[string][]string{
+			"wd/":         {"wd/a/", "wd/a.txt", "wd/closed/", "wd/digits.txt", "wd/empty", "wd/inside", "wd/out", "wd/pipe", "wd/slash"},
+			"wd/a/":       {"wd/a/b/", "wd/a/one"},
+			"wd/a":        {"wd/a/", "wd/a.txt"},
+			"wd/e":        {"wd/empty"},
+			"w":           {"wd/"},
+			"wd/none/":    {},
+			"wd/empty/":   {},
+			"wd/slash/":   {},
+			"wd/../":      {},
+			"../":         {},
+			"/":           {},
+			"wd/digits.t": {"wd/digits.txt"},
+		} {
+			for max := range 3 {
+				r := ofTask
+				r.Prefix, r.Max = prefix, max
+				var got []string
+				for page := list(r); ; page = list(r) {
+					got = append(got, names(page.Files)...)
+					if !page.More {
+						break
+					}
+					r.After = page.Files[len(page.Files)-1].Name
+				}
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("prefix %q, pages of %d: %s", prefix, max, diff)
+				}
+			}
+		}
+		if got := names(list(batch.FileRequest{Prefix: "workitems/j/job-1/t/wd/a/"}).Files); len(got) != 2 {
+			t.Errorf("of the node: %q", got)
+		}
+	})
+
 	t.Run("of the node, names from its root", func(t *testing.T) {
 		got := names(list(batch.FileRequest{}).Files)
 		if diff := cmp.Diff([]string{"applications/", "fsmounts/", "shared/", "volatile/", "workitems/"}, got); diff != "" {
@@ -159,7 +196,7 @@ func TestFileRead(t *testing.T) {
 			if got.body != c.want || errorCode(got) != c.code {
 				t.Errorf("%d+%d: %q %q, want %q %q", c.offset, c.length, got.body, errorCode(got), c.want, c.code)
 			}
-			if c.code == "" && got.File.Size != 10 {
+			if c.offset >= 0 && got.File.Size != 10 {
 				t.Errorf("%d+%d: the file is told to have %d bytes", c.offset, c.length, got.File.Size)
 			}
 		}

@@ -205,6 +205,9 @@ func (t *attempt) withdraw(c *command, process Lined) bool {
 		a.desk.began(t, began.At)
 		return true
 	}
+	if c.kept {
+		return false // the next run goes on in it, perhaps here
+	}
 	if err := a.tree.clear(c.place); err != nil {
 		a.Log.Warn("directory of a task that did not run here is left", "job", t.id.job, "task", t.id.task, "err", err)
 	}

@@ -163,15 +163,6 @@ func TestTaskOutcome(t *testing.T) {
 		}
 	})
 
-	t.Run("a retry finds nothing of the run before", func(t *testing.T) {
-		script := "test ! -e old && mkdir -p old/deep && chmod 0500 old/deep old && exit 7"
-		for range 2 {
-			if got := summarize(n.run("retry", shell(script))); got.Exit != 7 {
-				t.Fatalf("exit code %d, want 7", got.Exit)
-			}
-		}
-	})
-
 	t.Run("times are those of the run", func(t *testing.T) {
 		before := time.Now()
 		r := n.result(n.add("times", shell("true")))

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,140 +9,219 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/batchyard/batchyard/batch"
-	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sync/errgroup"
 )
 
-// upload brings the output files of a task to their containers and says what
-// failed first, if anything did.
-func (a *Agent) upload(ctx context.Context, place string, outputs []batch.OutputFile, success bool) *batch.FailureInfo {
-	for _, output := range outputs {
-		if !output.UploadOptions.UploadCondition.Applies(success) {
-			continue
-		}
-		if err := a.uploadOne(ctx, place, output); err != nil && ctx.Err() == nil {
-			return failureOf(err)
-		}
+// upload brings the output files of a command to their containers, leaves word
+// of it in the task's directory and says what failed first, if anything did.
+// What fails does not keep the others back.
+func (a *Agent) upload(ctx context.Context, c *command, outputs []batch.OutputFile, success bool) *batch.FailureInfo {
+	outputs = slices.DeleteFunc(slices.Clone(outputs), func(o batch.OutputFile) bool {
+		return !o.UploadOptions.UploadCondition.Applies(success)
+	})
+	if len(outputs) == 0 {
+		return nil
 	}
-	return nil
-}
-
-func (a *Agent) uploadOne(ctx context.Context, place string, output batch.OutputFile) error {
-	to := output.Destination.Container
-	client, err := container.NewClientWithNoCredential(to.ContainerURL, &container.ClientOptions{ClientOptions: a.fetcher.options()})
-	if err != nil {
-		return userFailure(batch.FailureUpload, "The container's URL cannot be used", detail("Message", plainText(err)))
-	}
-	folder, pattern, err := a.tree.aim(place, output.FilePattern)
-	if err != nil {
-		return err
-	}
-	root, err := a.tree.root.OpenRoot(folder)
+	folder, err := a.tree.root.OpenRoot(c.place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing was ever made there
 	}
 	if err != nil {
-		return uploadFailure(err, output, "")
+		return failureOf(err)
+	}
+	defer folder.Close()
+	owner := a.tree.owner(c.place + "/wd")
+	u := &uploading{
+		agent: a, place: c.place, owner: owner, env: c.variables(), log: openUploadLog(folder, owner, a.now), silent: map[string]bool{},
+	}
+	for _, output := range outputs {
+		u.failed(u.pattern(ctx, output))
+	}
+	if err := u.log.close(); err != nil {
+		a.Log.Warn("word of uploads not left", "place", c.place, "err", err)
+	}
+	if u.failure == nil || ctx.Err() != nil {
+		return nil
+	}
+	return failureOf(u.failure)
+}
+
+// uploading is the upload of a command's output files.
+type uploading struct {
+	agent *Agent
+	place string
+	owner uint32 // of the task's files
+	env   []string
+	log   *uploadLog
+
+	mu      sync.Mutex // guards all below
+	failure error      // the first
+	// silent are containers that could not be reached for as long as an upload
+	// is tried: the next one is not given that time again.
+	silent map[string]bool
+}
+
+func (u *uploading) failed(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.failure == nil {
+		u.failure = err
+	}
+}
+
+// options are those of the storage client for a container.
+func (u *uploading) options(container string) azcore.ClientOptions {
+	options := u.agent.fetcher.options()
+	options.Retry = uploadRetries
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.silent[container] {
+		options.Retry.MaxRetries = -1
+	}
+	return options
+}
+
+// uploadRetries have a node try for about two minutes to bring a file to a
+// storage that is not there or busy: the command is not run again for it.
+var uploadRetries = policy.RetryOptions{MaxRetries: 9, RetryDelay: 400 * time.Millisecond, MaxRetryDelay: 30 * time.Second}
+
+// pattern uploads the files of one output.
+func (u *uploading) pattern(ctx context.Context, output batch.OutputFile) error {
+	to := output.Destination.Container
+	client, err := container.NewClientWithNoCredential(to.ContainerURL, &container.ClientOptions{ClientOptions: u.options(to.ContainerURL)})
+	if err != nil {
+		return u.miss(output, "", userFailure(batch.FailureUpload, "The container's URL cannot be used", detail("Message", plainText(err))))
+	}
+	folder, pattern, err := u.agent.tree.aim(u.place, expand(output.FilePattern, u.env))
+	if err != nil {
+		return u.miss(output, "", err)
+	}
+	root, err := u.agent.tree.root.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was ever made there
+	}
+	if err != nil {
+		return u.miss(output, "", err)
 	}
 	defer root.Close()
-	files, err := match(root, pattern)
+	files, err := u.find(root, pattern, output)
 	if err != nil {
-		return uploadFailure(err, output, "")
+		return err
 	}
-	owner := a.tree.owner(place + "/wd")
-	group, ctx := errgroup.WithContext(ctx)
+	return u.files(ctx, root, files, pattern, output, client)
+}
+
+// find lists the files of a pattern. One that is named and cannot be uploaded
+// is a failure; what wildcards find beside files is left, with a word.
+func (u *uploading) find(root *os.Root, pattern string, output batch.OutputFile) (files []string, err error) {
+	if isWild(pattern) {
+		files, err = match(root, pattern)
+		if err != nil {
+			return nil, u.miss(output, "", err)
+		}
+		files = slices.DeleteFunc(files, func(name string) bool {
+			err := isOutput(root, name)
+			if err != nil {
+				u.log.missed(name, err)
+			}
+			return err != nil
+		})
+	} else {
+		name := unescape(pattern)
+		switch err := isOutput(root, name); {
+		case err == nil:
+			files = []string{name}
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errFolder):
+		default:
+			return nil, u.miss(output, name, err)
+		}
+	}
+	if len(files) == 0 {
+		u.log.missed(output.FilePattern, errNoMatch)
+	}
+	return files, nil
+}
+
+var (
+	errNoMatch  = errors.New("the pattern matches no file")
+	errNotTried = errors.New("not tried, since another file could not be brought to this container")
+)
+
+// files uploads files of one output. What is wrong with one of them leaves the
+// others; what is wrong with their container, or on the way to it, does not.
+func (u *uploading) files(
+	ctx context.Context, root *os.Root, files []string, pattern string, output batch.OutputFile, client *container.Client,
+) error {
+	to := output.Destination.Container
+	group, limited := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for _, name := range files {
-		if isWild(pattern) && !isOutput(root, name) {
-			continue
-		}
 		group.Go(func() error {
-			err := a.uploadFile(ctx, client, root, owner, name, blobName(name, pattern, to.Path), to.UploadHeaders)
-			return uploadFailure(err, output, name)
+			if limited.Err() != nil {
+				u.log.missed(name, errNotTried)
+				return nil
+			}
+			blob := blobName(name, pattern, to.Path)
+			transfer, err := u.file(limited, root, name, client.NewBlockBlobClient(blob), to.UploadHeaders)
+			if err == nil {
+				u.log.uploaded(name, strings.TrimSuffix(plainURL(to.ContainerURL), "/")+"/"+blob)
+				return nil
+			}
+			err = u.miss(output, name, err)
+			u.failed(err)
+			if !transfer {
+				return nil
+			}
+			return err
 		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	if err != nil && ctx.Err() == nil {
+		u.mu.Lock()
+		u.silent[to.ContainerURL] = true
+		u.mu.Unlock()
+	}
+	return err
 }
 
-// aim says in which folder of the node a pattern looks, and the rest of it
-// there. Patterns are relative to the working directory or absolute. Either way
-// they look in the task's own directory or in the shared one: the agent may
-// read more than the task may, and must not do so for it.
-func (t *tree) aim(place, pattern string) (folder, below string, err error) {
-	pattern = strings.ReplaceAll(pattern, `\`, "/")
-	full := path.Join(place, "wd", pattern)
-	if path.IsAbs(pattern) {
-		full = strings.TrimPrefix(path.Clean(pattern), filepath.ToSlash(t.path)+"/")
+// file uploads one file. An error with transfer is of the storage, or of the
+// way to it; without, of the file.
+func (u *uploading) file(
+	ctx context.Context, root *os.Root, name string, to *blockblob.Client, headers []batch.UploadHeader,
+) (transfer bool, err error) {
+	fetcher := u.agent.fetcher
+	if err := fetcher.take(ctx); err != nil {
+		return true, err
 	}
-	for _, folder := range []string{place, sharedName} {
-		if below, found := strings.CutPrefix(full, folder+"/"); found {
-			return folder, escape(below), nil
-		}
-	}
-	return "", "", userFailure(batch.FailureUpload,
-		"An output file pattern looks neither in the task's directory nor in the shared directory of the node", detail("FilePattern", pattern))
-}
-
-// escape makes braces, which are nothing special in the protocol, stand for
-// themselves.
-func escape(pattern string) string { return strings.NewReplacer("{", `\{`, "}", `\}`).Replace(pattern) }
-
-func isWild(pattern string) bool { return strings.ContainsAny(pattern, "*?[") }
-
-// match finds the files of a pattern; links are not followed to other folders.
-func match(root *os.Root, pattern string) ([]string, error) {
-	if !doublestar.ValidatePattern(pattern) {
-		return nil, userFailure(batch.FailureUpload, "An output file pattern cannot be read", detail("FilePattern", pattern))
-	}
-	return doublestar.Glob(root.FS(), pattern, doublestar.WithFilesOnly(), doublestar.WithNoFollow())
-}
-
-// isOutput tells whether what a wildcard found is a file, or a link to one in
-// the same directory: tools leave links to programs of the machine behind.
-func isOutput(root *os.Root, name string) bool {
-	info, err := root.Stat(name)
-	return err == nil && info.Mode().IsRegular()
-}
-
-// blobName is the name of a file's blob. A pattern without wildcards has it
-// from the path, if there is one; otherwise that is a prefix of the file's own
-// name: its path below the working directory or, if the pattern looks outside
-// of it, below the folder that the pattern names.
-func blobName(name, pattern, prefix string) string {
-	if !isWild(pattern) && prefix != "" {
-		return strings.TrimPrefix(prefix, "/")
-	}
-	folder, _ := doublestar.SplitPattern(pattern)
-	if strings.HasPrefix(folder+"/", "wd/") {
-		folder = "wd"
-	}
-	return strings.TrimPrefix(path.Join(prefix, strings.TrimPrefix(name, folder+"/")), "/")
-}
-
-func (a *Agent) uploadFile(
-	ctx context.Context, client *container.Client, root *os.Root, owner uint32, name, blobName string, headers []batch.UploadHeader,
-) error {
-	if err := a.fetcher.take(ctx); err != nil {
-		return err
-	}
-	defer a.fetcher.give()
-	file, err := openRegular(root, name, owner)
+	defer fetcher.give()
+	file, err := openRegular(root, name, u.owner)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer file.Close()
-	to := blockblob.UploadFileOptions{Concurrency: 2, HTTPHeaders: &blob.HTTPHeaders{}, Metadata: map[string]*string{}}
-	setHeaders(&to, name, headers)
-	_, err = client.NewBlockBlobClient(blobName).UploadFile(ctx, file, &to)
-	return err
+	options := blockblob.UploadFileOptions{Concurrency: 2, HTTPHeaders: &blob.HTTPHeaders{}, Metadata: map[string]*string{}}
+	setHeaders(&options, name, headers)
+	_, err = to.UploadFile(ctx, file, &options)
+	return true, err
+}
+
+// miss leaves word of what was not uploaded and puts it into the protocol's
+// words. Without a name it is all of the pattern.
+func (u *uploading) miss(output batch.OutputFile, name string, err error) error {
+	u.log.missed(cmp.Or(name, output.FilePattern), err)
+	return uploadFailure(err, output, name)
 }
 
 // setHeaders applies headers of the upload request as far as they describe the

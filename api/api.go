@@ -52,7 +52,7 @@ type server struct {
 	router   *router
 	versions map[string]*version
 	// selectable are the members that $select may name.
-	selectable map[kind]map[string]bool
+	selectable map[kind]*selectable
 	// members are those of the answers of a kind, for project.
 	members map[kind][]answerMember
 }

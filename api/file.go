@@ -138,6 +138,9 @@ func (c *call) openFile(d directory, request batch.FileRequest) (*control.FileSt
 		if stream.Body != nil {
 			stream.Body.Close()
 		}
+		if file := stream.Answer.File; file != nil && e.Code == batch.CodeInvalidRange {
+			c.setNoRange(file)
+		}
 		return nil, batch.Errorf(e.Code, "%s", e.Message)
 	}
 	return stream, nil
@@ -206,7 +209,7 @@ func (c *call) sendFile(d directory, stream *control.FileStream, request batch.F
 		size = min(size, request.Length)
 	}
 	if r.given && size == 0 {
-		h.Set("Content-Range", fmt.Sprintf("bytes */%d", file.Size))
+		c.setNoRange(file)
 		return batch.Errorf(batch.CodeInvalidRange, "The range specified is invalid for the current size of the resource.")
 	}
 	if !c.beginStream() {
@@ -231,6 +234,11 @@ func (c *call) sendFile(d directory, stream *control.FileStream, request batch.F
 		panic(http.ErrAbortHandler) // the caller must see that bytes are missing
 	}
 	return nil
+}
+
+// setNoRange says with a range that is not there how large the file is.
+func (c *call) setNoRange(of *batch.File) {
+	c.w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", of.Size))
 }
 
 func deleteFile(c *call, d directory) error {

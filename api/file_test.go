@@ -92,6 +92,9 @@ func (a *agent) answer(r batch.FileRequest) (batch.FileAnswer, io.Reader) {
 	case r.Op == batch.FileStat:
 		return batch.FileAnswer{File: file}, nil
 	}
+	if r.Offset > 0 && r.Offset >= file.Size { // as the real one answers
+		return batch.FileAnswer{File: file, Error: &batch.FileError{Code: batch.CodeInvalidRange, Message: "Behind the end."}}, nil
+	}
 	from := min(r.Offset, file.Size)
 	to := file.Size
 	if r.Length >= 0 {
@@ -189,6 +192,7 @@ func TestFiles(t *testing.T) {
 		"more than there is":        {"ocp-range", "bytes=6-99", 200, "world", "bytes 6-10/11"},
 		"the header of HTTP itself": {"Range", "bytes=0-4", 206, "hello", "bytes 0-4/11"},
 		"a range beyond the end":    {"ocp-range", "bytes=11-", 416, "InvalidRange", "bytes */11"},
+		"a range far beyond it":     {"Range", "bytes=4000-5000", 416, "InvalidRange", "bytes */11"},
 		"two ranges":                {"ocp-range", "bytes=0-1,3-4", 400, "InvalidHeaderValue", ""},
 		"a range backwards":         {"ocp-range", "bytes=4-2", 400, "InvalidHeaderValue", ""},
 		"a range of lines":          {"ocp-range", "lines=4-6", 400, "InvalidHeaderValue", ""},

@@ -131,6 +131,7 @@ func TestPages(t *testing.T) {
 
 	t.Run("a select knows the names of the request's version", func(t *testing.T) {
 		t.Parallel()
+		e.must(t, 200, "GET", "/jobs/j/tasks?$select=executionInfo/schedulingError/code,executionInfo/containerInfo/state,resourceFiles/filePath", "2016-07-01.3.1", "")
 		item := e.must(t, 200, "GET", "/pools/p?$select=maxTasksPerNode,stats", "2019-06-01.9.0", "").object(t)
 		delete(item, "odata.metadata")
 		if diff := cmp.Diff(item, map[string]any{"maxTasksPerNode": 1.0}); diff != "" {
@@ -143,6 +144,9 @@ func TestPages(t *testing.T) {
 		"more than a page can":     {"/pools?maxresults=1001", "maxresults"},
 		"a number that is none":    {"/pools?maxresults=ten", "maxresults"},
 		"an unknown property":      {"/pools?$select=colour", "$select"},
+		"a property of a text":     {"/pools?$select=id/x", "$select"},
+		"one far below a text":     {"/jobs/j/tasks?$select=id/x/y/z", "$select"},
+		"one that a part has not":  {"/jobs/j/tasks?$select=executionInfo/colour", "$select"},
 		"an unknown expansion":     {"/pools?$expand=nodes", "$expand"},
 		"an order":                 {"/pools?$orderby=id", "$orderby"},
 		"a filter that ends early": {"/pools?$filter=id%20eq", "$filter"},

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -57,6 +58,22 @@ func TestBodies(t *testing.T) {
 		t.Parallel()
 		e.must(t, 201, "POST", "/jobs/j/tasks", newest,
 			`{"odata.metadata":"x","id":"annotated","commandLine":"y","constraints":{"odata.type":"z"},"id@odata.type":"s"}`)
+	})
+
+	t.Run("a header of an upload that could not be sent is refused", func(t *testing.T) {
+		t.Parallel()
+		const task = `{"id":"x","commandLine":"y","outputFiles":[{"filePattern":"f","destination":{"container":{"containerUrl":"http://s.example/c",` +
+			`"uploadHeaders":[{"name":"x-ms-meta-a","value":"good"},{"name":"%s","value":"%s"}]}},"uploadOptions":{"uploadCondition":"taskSuccess"}}]}`
+		for _, tc := range []struct{ name, value, want string }{ // as written in JSON
+			{`x-ms-meta-b`, `a\r\nX-Planted: 1`, "value"}, {`x-ms-meta-b`, `a\nb`, "value"}, {`x-ms-meta-b`, `\u007f`, "value"},
+			{`x-ms-meta-b\r\nX-Planted`, `1`, "name"}, {`x-ms-meta-a b`, `1`, "name"}, {`x-ms-meta-ä`, `1`, "name"}, {``, `1`, "name"},
+		} {
+			a := e.must(t, 400, "POST", "/jobs/j/tasks", newest, fmt.Sprintf(task, tc.name, tc.value))
+			got := []string{a.code(t), a.detail(t, "PropertyName")}
+			if diff := cmp.Diff([]string{"InvalidPropertyValue", "outputFiles[0].destination.container.uploadHeaders[1]." + tc.want}, got); diff != "" {
+				t.Errorf("%q: %q: %s", tc.name, tc.value, diff)
+			}
+		}
 	})
 
 	t.Run("a NUL is refused wherever it is", func(t *testing.T) {

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"reflect"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -16,11 +15,7 @@ func (c *call) selection(k kind) (odata.Selection, error) {
 	if text == "" {
 		return odata.Selection{}, nil
 	}
-	known := c.selectable[k]
-	s, err := odata.ParseSelection(text, func(name string) bool {
-		top, _, _ := strings.Cut(name, "/")
-		return known == nil || known[top]
-	})
+	s, err := odata.ParseSelection(text, c.selectable[k].has)
 	if err != nil {
 		return s, badParameter("$select", text, err.Error())
 	}
@@ -52,27 +47,6 @@ func namePrefix(filter string) (string, error) {
 		}
 	}
 	return "", badParameter("$filter", filter, "Files are filtered by startswith(name,'prefix')")
-}
-
-// selectableMembers lists, by kind, the members that $select may name: those of
-// the answers, those that older versions have in their place, and those that
-// the protocol has and an answer of ours never shows.
-func selectableMembers() map[kind]map[string]bool {
-	names := map[kind]map[string]bool{}
-	for k, t := range answerTypes() {
-		names[k] = map[string]bool{"stats": true, "autoScaleRun": true, "certificateReferences": true}
-		for _, m := range membersOf(t) {
-			names[k][m.name] = true
-		}
-	}
-	for _, d := range differences {
-		for _, old := range d.old {
-			if names[d.kind] != nil {
-				names[d.kind][old] = true
-			}
-		}
-	}
-	return names
 }
 
 // answerTypes are the answers from which members may be selected.

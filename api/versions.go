@@ -115,7 +115,7 @@ var differences = []difference{
 	renamed(kindExitConditions, "preProcessingError", "schedulingError", "2017-05-01"),
 	added(kindExitConditions, "2017-05-01", "fileUploadError"),
 
-	reshaped(kindExecution, "2017-05-01", toSchedulingError, nil),
+	reshaped(kindExecution, "2017-05-01", toSchedulingError, nil, "schedulingError"),
 	hidden(kindExecution, "2017-05-01", "result"),
 
 	reshaped(kindTaskCounts, "2020-09-01", flatCounts, nil),

@@ -53,6 +53,22 @@ type UploadHeader struct {
 	Value string `json:"value,omitempty"`
 }
 
+// check refuses what cannot be sent as a header, and what would mean nothing.
+func (h UploadHeader) check(at string) error {
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }
+	if h.Name == "" || strings.ContainsFunc(h.Name, odd) {
+		return InvalidValue(at+".name", h.Name, "The name of a header has letters, digits and some marks like - and _ only")
+	}
+	if strings.ContainsFunc(h.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return InvalidValue(at+".value", h.Value, "The value of a header has no line ends and no other control characters")
+	}
+	if !h.known() {
+		return NotSupported(at+".name",
+			"Of the headers of an upload, those that describe the blob are supported: x-ms-blob-content-type, -encoding, -language and -disposition, x-ms-blob-cache-control and x-ms-meta-*")
+	}
+	return nil
+}
+
 // known tells whether a node applies the header to the blob that it makes.
 func (h UploadHeader) known() bool {
 	name := strings.ToLower(h.Name)
@@ -219,9 +235,8 @@ func normalizeOutputFiles(property string, files []OutputFile) error {
 			return err
 		}
 		for j, h := range c.UploadHeaders {
-			if !h.known() {
-				return NotSupported(fmt.Sprintf("%s.destination.container.uploadHeaders[%d].name", at, j),
-					"Of the headers of an upload, those that describe the blob are supported: x-ms-blob-content-type, -encoding, -language and -disposition, x-ms-blob-cache-control and x-ms-meta-*")
+			if err := h.check(fmt.Sprintf("%s.destination.container.uploadHeaders[%d]", at, j)); err != nil {
+				return err
 			}
 		}
 		if f.UploadOptions.UploadCondition == "" {

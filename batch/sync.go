@@ -203,7 +203,7 @@ type FileRequest struct {
 // FileAnswer is what the agent says about a file request before the bytes of a
 // read, if any.
 type FileAnswer struct {
-	// Error is set instead of the rest.
+	// Error is set instead of the rest, save the File whose range was not there.
 	Error *FileError `json:"error,omitempty"`
 	// File describes what was read or asked about.
 	File *File `json:"file,omitempty"`

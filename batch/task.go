@@ -442,9 +442,13 @@ func (t *Task) Finish(start time.Time, o Outcome, now time.Time) error {
 	return t.move(TaskCompleted, now)
 }
 
-// retryable tells whether a failure counts as a run that may be repeated: all
-// do but an end that somebody asked for.
-func retryable(f *FailureInfo) bool { return f.Code != FailureTaskEnded }
+// retryable tells whether a failure is one for which the command runs again: an
+// exit code, a launch or a fetch. Not one of them is an end that somebody asked
+// for, nor output that could not be uploaded, which the node has tried again
+// itself: the command has done its part.
+func retryable(f *FailureInfo) bool {
+	return f.Code != FailureTaskEnded && !slices.Contains(uploadFailures, f.Code)
+}
 
 // Requeue puts the task back after its node gave it back or was lost. A task
 // that had begun counts it; its retries stay.

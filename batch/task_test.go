@@ -99,6 +99,23 @@ func TestOnlyFailedTasksAreReactivated(t *testing.T) {
 	}
 }
 
+func TestAFailedUploadIsNoReasonToRunTheCommandAgain(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[batch.FailureCode]batch.TaskState{
+		batch.FailureUpload: batch.TaskCompleted, batch.FailureUploadAccessDenied: batch.TaskCompleted, batch.FailureUploadNoContainer: batch.TaskCompleted,
+		batch.FailureExitCode: batch.TaskActive, batch.FailureProgramNotFound: batch.TaskActive, batch.FailureBlobNotFound: batch.TaskActive,
+	} {
+		task := newTask(t, 3, nil)
+		must(t, task.Bind("node"))
+		o := outcome(0)
+		o.Failure = &batch.FailureInfo{Category: batch.UserError, Code: code}
+		must(t, task.Finish(start, o, start))
+		if task.State != want {
+			t.Errorf("after %s the task is %s, want %s", code, task.State, want)
+		}
+	}
+}
+
 func TestATaskThatIsEndedIsNotRetried(t *testing.T) {
 	t.Parallel()
 	task := newTask(t, -1, nil)

@@ -110,6 +110,8 @@ type fault struct {
 	message string
 	details []detail
 	status  int // instead of that of the code; for 304
+	// content is the header Content-Range, which a range that is not there has.
+	content string
 }
 
 // detail is an element of the error body beside code and message.
@@ -124,6 +126,12 @@ func refuse(c code, format string, args ...any) *fault {
 // with adds an element to the body of the error.
 func (f *fault) with(name, value string) *fault {
 	f.details = append(f.details, detail{name, value})
+	return f
+}
+
+// of adds how large the blob is of which a range was asked for.
+func (f *fault) of(size int64) *fault {
+	f.content = fmt.Sprintf("bytes */%d", size)
 	return f
 }
 
@@ -210,6 +218,9 @@ func (c *call) writeFault(f *fault) {
 		}
 	}
 	h.Set("X-Ms-Error-Code", string(f.code))
+	if f.content != "" {
+		h.Set("Content-Range", f.content)
+	}
 	if f.status == http.StatusUnauthorized {
 		h.Set("Www-Authenticate", "SharedKey, SharedKeyLite")
 	}

@@ -129,6 +129,9 @@ func TestErrors(t *testing.T) {
 			if a.status != tc.status || a.code() != tc.code || !strings.Contains(a.body, "<Code>"+tc.code+"</Code>") {
 				t.Errorf("%d %s, want %d %s\n%s", a.status, a.code(), tc.status, tc.code, a.body)
 			}
+			if size, told := strings.CutPrefix(a.header.Get("Content-Range"), "bytes */"); told != (tc.status == 416) || told && size == "" {
+				t.Errorf("content range is %q", a.header.Get("Content-Range"))
+			}
 			if a.header.Get("X-Ms-Request-Id") == "" || a.header.Get("Content-Type") != "application/xml" || a.header.Get("ETag") != "" {
 				t.Errorf("headers %v", a.header)
 			}

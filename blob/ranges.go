@@ -61,7 +61,7 @@ func parseOffset(s string) (int64, error) {
 // is refused.
 func (r byteRange) within(size int64) (from, to int64, err error) {
 	if r.first >= size {
-		return 0, 0, refuse(invalidRange, "The range specified is invalid for the current size of the resource.")
+		return 0, 0, refuse(invalidRange, "The range specified is invalid for the current size of the resource.").of(size)
 	}
 	if r.last < 0 || r.last >= size {
 		return r.first, size, nil

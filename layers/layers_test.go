@@ -64,8 +64,7 @@ func rules() map[string][]string {
 // and what it is isolated by. The agent itself knows executions alone.
 func inside() map[string][]string {
 	return map[string][]string{
-		"agent":           {"agent/run", "agent/uid"},
-		"agent/uid":       {},
+		"agent":           {"agent/run"},
 		"agent/run":       {"agent/link"},
 		"agent/link":      {},
 		"agent/isolation": {"agent/run"},
