@@ -10,5 +10,11 @@
 //	config.go        defaults, file, environment, flags
 //	listen.go        one port that speaks HTTP and HTTPS
 //	certificate.go   the local authority and its certificate
+//	run.go           batchyard run: a program as a task
+//	job.go, task.go  looking at jobs and tasks
+//	session.go       which account of which service a command is about
+//	reference.go     how a person names a job or a task
+//	output.go        tables, JSON, YAML, text
+//	refusal.go       errors in words, and exit codes
 //	node.go          what a node's agent is told when it is started
 package cli

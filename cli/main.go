@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime"
 
-	"github.com/batchyard/batchyard/batch"
 	"github.com/spf13/cobra"
 )
 
@@ -19,18 +18,6 @@ type Process struct {
 	Stdout, Stderr io.Writer
 	Version        string
 }
-
-// Exit codes of the program.
-const (
-	exitOK       = 0
-	exitFailed   = 1
-	exitUsage    = 2
-	exitNotFound = 3
-	exitConflict = 5
-)
-
-// usageError is a wrong call of a command.
-type usageError struct{ error }
 
 // Main runs the program until it is done or ctx ends, and returns its exit
 // code.
@@ -44,22 +31,14 @@ func Main(ctx context.Context, p Process) int {
 	if err == nil {
 		return exitOK
 	}
-	_, _ = fmt.Fprintf(p.Stderr, "batchyard: %v\n", err)
+	if status, said := errors.AsType[exitStatus](err); said {
+		return int(status)
+	}
+	_, _ = fmt.Fprintf(p.Stderr, "batchyard: %s\n", explain(err))
 	if _, usage := errors.AsType[usageError](err); usage {
 		_, _ = fmt.Fprintf(p.Stderr, "See '%s --help'.\n", command.CommandPath())
-		return exitUsage
 	}
 	return exitCode(err)
-}
-
-func exitCode(err error) int {
-	switch batch.CodeOf(err) {
-	case batch.CodePoolNotFound, batch.CodeJobNotFound, batch.CodeTaskNotFound, batch.CodeAccountNotFound:
-		return exitNotFound
-	case batch.CodeConditionNotMet, batch.CodePoolExists, batch.CodeJobExists, batch.CodeTaskExists:
-		return exitConflict
-	}
-	return exitFailed
 }
 
 func newRoot(p Process) *cobra.Command {
@@ -77,8 +56,9 @@ what your SDK, az or curl needs to run a first task.`,
 		RunE:          func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	root.SetVersionTemplate("batchyard {{.Version}} " + runtime.GOOS + "/" + runtime.GOARCH + "\n")
+	root.SetUsageFunc(printUsage)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newDev(p), newServer(p), newAgent(p), newAdmin(p), newVersion(p))
+	root.AddCommand(newDev(p), newServer(p), newRun(p), newJob(p), newTask(p), newAgent(p), newAdmin(p), newVersion(p))
 	return root
 }
 

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +38,7 @@ type Client struct {
 
 // Call makes a call. Path is escaped as it is to be sent and begins with a
 // slash; in is sent as JSON unless nil, the JSON answer is read into out unless
-// nil. An error that the service gave is a *batch.Error.
+// nil. An error that the service gave is a [*Refusal] around a *batch.Error.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) (http.Header, error) {
 	var body []byte
 	if in != nil {
@@ -44,7 +47,7 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
 	}
-	response, err := c.do(ctx, method, path, query, body) //nolint:bodyclose // drain closes it
+	response, err := c.do(ctx, method, path, query, nil, body) //nolint:bodyclose // drain closes it
 	if err != nil {
 		return nil, err
 	}
@@ -57,16 +60,22 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	return response.Header, nil
 }
 
-// Stream makes a call whose answer is bytes; the caller closes it.
-func (c *Client) Stream(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	response, err := c.do(ctx, http.MethodGet, path, query, nil)
+// Stream makes a call whose answer is bytes, from a position on; the caller
+// closes it. Where the bytes end before that position the service refuses with
+// status 416.
+func (c *Client) Stream(ctx context.Context, path string, from int64) (io.ReadCloser, error) {
+	header := http.Header{}
+	if from > 0 {
+		header.Set("ocp-range", fmt.Sprintf("bytes=%d-", from))
+	}
+	response, err := c.do(ctx, http.MethodGet, path, nil, header, nil)
 	if err != nil {
 		return nil, err
 	}
 	return response.Body, nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, header http.Header, body []byte) (*http.Response, error) {
 	values := url.Values{"api-version": {Version}}
 	for name, value := range query {
 		values[name] = value
@@ -75,6 +84,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
+	maps.Copy(request.Header, header)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json; odata=minimalmetadata")
 		request.Header.Set("Content-Length", strconv.Itoa(len(body)))
@@ -97,6 +107,19 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	return nil, refusal(response)
 }
 
+// Refusal is an error that the service answered.
+type Refusal struct {
+	// Status is the HTTP status.
+	Status int
+	// RequestID names the call in the log of the server; it may be empty.
+	RequestID string
+	Err       *batch.Error
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // wireError is the protocol's body of an error.
 type wireError struct {
 	Code    batch.Code `json:"code"`
@@ -110,10 +133,17 @@ func refusal(response *http.Response) error {
 	var e wireError
 	err := json.UnmarshalRead(io.LimitReader(response.Body, 1<<20), &e)
 	if err != nil || e.Code == "" {
-		return fmt.Errorf("service answered %s", response.Status)
+		return fmt.Errorf("%s answered %s, and not in the words of the Batch service", response.Request.URL.Host, response.Status)
 	}
-	return &batch.Error{Code: e.Code, Message: strings.TrimSpace(e.Message.Value), Details: e.Values}
+	return &Refusal{
+		Status: response.StatusCode, RequestID: response.Header.Get("request-id"),
+		Err: &batch.Error{Code: e.Code, Message: requestTail.ReplaceAllString(strings.TrimSpace(e.Message.Value), ""), Details: e.Values},
+	}
 }
+
+// requestTail is what the protocol puts behind each message: the id and the
+// time of the call, which are in headers too.
+var requestTail = regexp.MustCompile(`(?s)\s*\bRequestId:.*$`)
 
 // drain lets the connection be used again.
 func drain(body io.ReadCloser) {
@@ -127,24 +157,43 @@ type page[T any] struct {
 	Next  string `json:"odata.nextLink"`
 }
 
-// all follows a list to its end.
+// Each follows a list to its end, page by page. It ends with the first error.
+func Each[T any](ctx context.Context, c *Client, path string, query url.Values) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for {
+			var p page[T]
+			if _, err := c.Call(ctx, http.MethodGet, path, query, nil, &p); err != nil {
+				yield(*new(T), err)
+				return
+			}
+			for _, item := range p.Value {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if p.Next == "" {
+				return
+			}
+			next, err := url.Parse(p.Next)
+			if err != nil {
+				yield(*new(T), fmt.Errorf("read next link: %w", err))
+				return
+			}
+			query = next.Query()
+		}
+	}
+}
+
+// all reads a list whole.
 func all[T any](ctx context.Context, c *Client, path string, query url.Values) ([]T, error) {
 	var items []T
-	for {
-		var p page[T]
-		if _, err := c.Call(ctx, http.MethodGet, path, query, nil, &p); err != nil {
+	for item, err := range Each[T](ctx, c, path, query) {
+		if err != nil {
 			return nil, err
 		}
-		items = append(items, p.Value...)
-		if p.Next == "" {
-			return items, nil
-		}
-		next, err := url.Parse(p.Next)
-		if err != nil {
-			return nil, fmt.Errorf("read next link: %w", err)
-		}
-		query = next.Query()
+		items = append(items, item)
 	}
+	return items, nil
 }
 
 // WaitFor asks until done says so, at an interval that grows from 20 ms to a

@@ -165,7 +165,7 @@ func (c *Client) Tasks(ctx context.Context, job batch.JobID, filter string) ([]T
 
 // TaskFile reads a file of a task.
 func (c *Client) TaskFile(ctx context.Context, job batch.JobID, task batch.TaskID, name string) ([]byte, error) {
-	body, err := c.Stream(ctx, taskPath(job, task)+"/files/"+url.PathEscape(name), nil)
+	body, err := c.Stream(ctx, taskPath(job, task)+"/files/"+url.PathEscape(name), 0)
 	if err != nil {
 		return nil, err
 	}

@@ -241,7 +241,7 @@ func deleteTask(t *testing.T, w *ward) {
 // outputLength reads all that the task has written.
 func (w *ward) outputLength(t *testing.T) int64 {
 	t.Helper()
-	body, err := w.Stream(t.Context(), fmt.Sprintf("/jobs/%s/tasks/%s/files/stdout.txt", w.job, naughty), nil)
+	body, err := w.Stream(t.Context(), fmt.Sprintf("/jobs/%s/tasks/%s/files/stdout.txt", w.job, naughty), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

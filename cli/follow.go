@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/client"
+)
+
+// Bounds of how often the service is asked for news of a task.
+const (
+	soonest = 50 * time.Millisecond
+	latest  = time.Second
+)
+
+// taskLog is a file of a task that is copied as it grows.
+type taskLog struct {
+	session *session
+	path    string
+	to      io.Writer
+	// at is how much of the file of the present run was copied.
+	at int64
+}
+
+func (s *session) log(job batch.JobID, task batch.TaskID, name string, to io.Writer) *taskLog {
+	return &taskLog{session: s, path: taskPath(job, task) + "/files/" + url.PathEscape(name), to: to}
+}
+
+// whole copies the file as it is now.
+func (l *taskLog) whole(ctx context.Context) error {
+	body, err := l.session.Stream(ctx, l.path, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	_, err = io.Copy(l.to, body)
+	return err
+}
+
+// more copies what the file has grown by, and tells whether that was anything.
+// A file that is not there, or not now, is not an error: the task may be on its
+// way to a node.
+func (l *taskLog) more(ctx context.Context) (bool, error) {
+	body, err := l.session.Stream(ctx, l.path, l.at)
+	if refused, ok := errors.AsType[*client.Refusal](err); ok {
+		switch refused.Status {
+		case http.StatusNotFound, http.StatusConflict, http.StatusRequestedRangeNotSatisfiable, http.StatusServiceUnavailable:
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = body.Close() }()
+	n, err := io.Copy(l.to, body)
+	l.at += n
+	return n > 0, err
+}
+
+// follow copies logs of a task until it has ended, and returns it as it is then.
+// A run that begins anew, on the same node or another, is copied from its start.
+func (s *session) follow(ctx context.Context, job batch.JobID, task batch.TaskID, logs ...*taskLog) (client.Task, error) {
+	var before client.Task
+	waiting := s.waitNote(job, task)
+	for pause := soonest; ; {
+		now, err := s.Task(ctx, job, task)
+		if err != nil {
+			return now, err
+		}
+		if runs(now) != runs(before) {
+			for _, log := range logs {
+				log.at = 0
+			}
+		}
+		waiting(ctx, now)
+		news := now.State != before.State
+		if now.State != batch.TaskActive {
+			for _, log := range logs {
+				some, err := log.more(ctx)
+				if err != nil {
+					return now, err
+				}
+				news = news || some
+			}
+		}
+		if now.State == batch.TaskCompleted {
+			return now, nil
+		}
+		before = now
+		pause = min(pause*3/2, latest)
+		if news {
+			pause = soonest
+		}
+		select {
+		case <-ctx.Done():
+			return now, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// runs is how often a task was begun anew.
+func runs(t client.Task) [2]int {
+	return [2]int{t.ExecutionInfo.RetryCount, t.ExecutionInfo.RequeueCount}
+}
+
+// waitNote says once, on standard error, that a task has been waiting for a while, and
+// how its pool is.
+func (s *session) waitNote(job batch.JobID, task batch.TaskID) func(context.Context, client.Task) {
+	begin, said := time.Now(), false
+	return func(ctx context.Context, now client.Task) {
+		if said || now.State != batch.TaskActive || time.Since(begin) < 3*time.Second {
+			return
+		}
+		said = true
+		s.note("%s/%s waits for a free slot; %s", job, task, s.poolNote(ctx, job))
+	}
+}
+
+// poolNote says in a few words how the pool of a job is.
+func (s *session) poolNote(ctx context.Context, job batch.JobID) string {
+	var of struct {
+		PoolInfo struct {
+			PoolID batch.PoolID `json:"poolId"`
+		} `json:"poolInfo"`
+	}
+	if _, err := s.Call(ctx, http.MethodGet, jobPath(job), nil, nil, &of); err != nil {
+		return "its job cannot be read now"
+	}
+	pool, err := s.Pool(ctx, of.PoolInfo.PoolID)
+	if err != nil {
+		return fmt.Sprintf("pool %s cannot be read: %v", of.PoolInfo.PoolID, err)
+	}
+	note := fmt.Sprintf("pool %s is %s with %s", pool.ID, pool.AllocationState,
+		many(int64(pool.CurrentDedicatedNodes+pool.CurrentLowPriorityNodes), "compute node"))
+	for _, e := range pool.ResizeErrors {
+		note += fmt.Sprintf(" (%s: %s)", e.Code, e.Message)
+	}
+	return note
+}
