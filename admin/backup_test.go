@@ -16,6 +16,7 @@ import (
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/store/storetest"
 )
@@ -95,7 +96,7 @@ func (h *house) wantResumed(before []batch.NodeID) {
 		h.t.Errorf("nodes of before the restore are known: %+v", nodes)
 	}
 	for _, id := range before {
-		if _, err := s.Sync(ctx, id, "any", batch.NodeReport{Instance: "i", NoWait: true}); batch.CodeOf(err) != batch.CodeNodeNotFound {
+		if _, err := conversation.New(conversation.Options{DB: db, Control: s}).Sync(ctx, id, "any", batch.NodeReport{Instance: "i", NoWait: true}); batch.CodeOf(err) != batch.CodeNodeNotFound {
 			h.t.Errorf("an old node calls: got %v, want NodeNotFound", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/store/storetest"
 )
@@ -107,6 +108,7 @@ func (h *house) work(db *store.DB) {
 	h.t.Helper()
 	ctx := context.Background()
 	s := control.New(control.Options{DB: db})
+	room := conversation.New(conversation.Options{DB: db, Control: s})
 	h.check(s.AddAccount(ctx, batch.Account{Name: acct, Keys: [2][]byte{{1}, {2}}}))
 	_, err := s.AddPool(ctx, acct, poolSpec("pool"))
 	h.check(err)
@@ -123,7 +125,7 @@ func (h *house) work(db *store.DB) {
 	h.check(err)
 	for _, n := range wanted {
 		h.nodes = append(h.nodes, n.Node)
-		h.boot(s, n.Node)
+		h.boot(s, room, n.Node)
 	}
 	node := h.nodes[0]
 	var assignments []control.Assignment
@@ -137,7 +139,7 @@ func (h *house) work(db *store.DB) {
 	if n != len(assignments) {
 		h.t.Fatalf("%d tasks are assigned, want %d", n, len(assignments))
 	}
-	h.report(s, node)
+	h.report(s, room, node)
 }
 
 func poolSpec(id batch.PoolID) batch.PoolSpecification {
@@ -150,22 +152,22 @@ func poolSpec(id batch.PoolID) batch.PoolSpecification {
 }
 
 // boot has a node come up.
-func (h *house) boot(s *control.Service, node batch.NodeID) {
+func (h *house) boot(s *control.Service, room *conversation.Room, node batch.NodeID) {
 	h.t.Helper()
 	token, err := s.NewNodeToken(h.t.Context(), node)
 	h.check(err)
-	orders, err := s.Sync(h.t.Context(), node, token, batch.NodeReport{Instance: "i", NoWait: true})
+	orders, err := room.Sync(h.t.Context(), node, token, batch.NodeReport{Instance: "i", NoWait: true})
 	h.check(err)
-	_, err = s.Sync(h.t.Context(), node, token, batch.NodeReport{Instance: "i", Revision: orders.Revision, Settings: orders.Settings.Version, Boot: orders.Boot, NoWait: true})
+	_, err = room.Sync(h.t.Context(), node, token, batch.NodeReport{Instance: "i", Revision: orders.Revision, Settings: orders.Settings.Version, Boot: orders.Boot, NoWait: true})
 	h.check(err)
 }
 
 // report has a node say how far it is with its tasks.
-func (h *house) report(s *control.Service, node batch.NodeID) {
+func (h *house) report(s *control.Service, room *conversation.Room, node batch.NodeID) {
 	h.t.Helper()
 	token, err := s.NewNodeToken(h.t.Context(), node)
 	h.check(err)
-	orders, err := s.Sync(h.t.Context(), node, token, batch.NodeReport{Instance: "j", Boot: 1, NoWait: true})
+	orders, err := room.Sync(h.t.Context(), node, token, batch.NodeReport{Instance: "j", Boot: 1, NoWait: true})
 	h.check(err)
 	now := batch.At(time.Now())
 	report := batch.NodeReport{Instance: "j", Revision: orders.Revision, Settings: orders.Settings.Version, Boot: 1, NoWait: true}
@@ -185,7 +187,7 @@ func (h *house) report(s *control.Service, node batch.NodeID) {
 		}
 		report.Tasks = append(report.Tasks, r)
 	}
-	_, err = s.Sync(h.t.Context(), node, token, report)
+	_, err = room.Sync(h.t.Context(), node, token, report)
 	h.check(err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/gate"
 )
 
@@ -13,6 +14,8 @@ import (
 type Options struct {
 	// Control are the verbs, required.
 	Control *control.Service
+	// Nodes is asked for files of nodes.
+	Nodes *conversation.Room
 	// BaseURL finds the scheme and host by which a caller reaches the server,
 	// without a slash at the end. Answers carry it, and callers follow it. The
 	// default is the host of the request, with https on a TLS connection.

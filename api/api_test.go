@@ -18,6 +18,7 @@ import (
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -38,6 +39,7 @@ type edge struct {
 	account batch.AccountName
 	key     auth.Key
 	verbs   *control.Service
+	nodes   *conversation.Room
 	db      *store.DB
 	now     func() time.Time
 	log     *journal
@@ -81,9 +83,10 @@ func newEdgeAt(t *testing.T, now func() time.Time, change ...func(*api.Options))
 		}
 	})
 	e := &edge{account: "test", db: db, now: now, log: &journal{}}
-	e.verbs = control.New(control.Options{DB: db, Now: now})
+	e.verbs = control.New(control.Options{DB: db})
+	e.nodes = conversation.New(conversation.Options{DB: db, Control: e.verbs, Now: now})
 	e.key = e.addAccount(t, e.account)
-	options := api.Options{Control: e.verbs, Now: now, Log: slog.New(slog.NewTextHandler(e.log, nil))}
+	options := api.Options{Control: e.verbs, Nodes: e.nodes, Now: now, Log: slog.New(slog.NewTextHandler(e.log, nil))}
 	for _, c := range change {
 		c(&options)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 )
 
 // fileAnswer is one entry of a list of files.
@@ -129,8 +130,8 @@ func (c *call) askFile(d directory, request batch.FileRequest) (batch.FileAnswer
 }
 
 // openFile asks the node; an error that the node gives is returned as one.
-func (c *call) openFile(d directory, request batch.FileRequest) (*control.FileStream, error) {
-	stream, err := c.Control.OpenFile(c.context(), d.FileTarget, request)
+func (c *call) openFile(d directory, request batch.FileRequest) (*conversation.FileStream, error) {
+	stream, err := c.Nodes.OpenFile(c.context(), d.FileTarget, request)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +203,7 @@ func readFile(c *call, d directory) error {
 }
 
 // sendFile writes the answer of a read.
-func (c *call) sendFile(d directory, stream *control.FileStream, request batch.FileRequest, r byteRange) error {
+func (c *call) sendFile(d directory, stream *conversation.FileStream, request batch.FileRequest, r byteRange) error {
 	file, h := stream.Answer.File, c.w.Header()
 	size := max(0, file.Size-request.Offset)
 	if request.Length >= 0 {

@@ -55,7 +55,7 @@ func withFiles(t *testing.T, files map[string]string) (*edge, batch.NodeID) {
 func (a *agent) run(ctx context.Context) error {
 	report := batch.NodeReport{Instance: "one", Agent: &batch.AgentInfo{Version: "1", IPAddress: "127.0.0.1"}}
 	for {
-		orders, err := a.edge.verbs.Sync(ctx, a.node, a.token, report)
+		orders, err := a.edge.nodes.Sync(ctx, a.node, a.token, report)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // the test is over, which ends the call
@@ -68,7 +68,7 @@ func (a *agent) run(ctx context.Context) error {
 		}
 		for _, request := range orders.Files {
 			answer, body := a.answer(request)
-			err := a.edge.verbs.AnswerFile(ctx, a.node, a.token, request.ID, answer, body)
+			err := a.edge.nodes.AnswerFile(ctx, a.node, a.token, request.ID, answer, body)
 			if err != nil && ctx.Err() == nil {
 				return fmt.Errorf("answer: %w", err)
 			}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/nodelink"
 	"github.com/batchyard/batchyard/scheduler"
 	"github.com/batchyard/batchyard/store"
@@ -67,6 +68,7 @@ type Cluster struct {
 // server is one life of the server.
 type server struct {
 	*control.Service
+	*conversation.Room
 	db    *store.DB
 	nodes http.Handler    // the server's end of the wire
 	dying context.Context // the lifetime of the process
@@ -121,12 +123,13 @@ func (c *Cluster) StartServer() {
 	}
 	db, err := store.Open(context.Background(), store.Options{URL: c.database(), Now: c.Clock.Now, Log: c.log})
 	c.check(err)
-	s := &server{db: db, Service: control.New(control.Options{DB: db, Now: c.Clock.Now, Lease: c.options.Lease, Log: c.log})}
-	s.nodes = nodelink.Handler(s.Service, c.log)
+	s := &server{db: db, Service: control.New(control.Options{DB: db, Log: c.log})}
+	s.Room = conversation.New(conversation.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Lease: c.options.Lease, Log: c.log})
+	s.nodes = nodelink.Handler(s.Room, c.log)
 	s.dying, s.kill = context.WithCancel(context.Background())
 	for _, loop := range []func(context.Context) error{
 		scheduler.New(scheduler.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Log: c.log}).Run,
-		upkeep.New(upkeep.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Log: c.log}).Run,
+		upkeep.New(upkeep.Options{DB: db, Control: s.Service, Nodes: s.Room, Now: c.Clock.Now, Log: c.log}).Run,
 		func(ctx context.Context) error { return c.staff(ctx, s) },
 	} {
 		s.calls.Go(func() {

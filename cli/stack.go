@@ -18,6 +18,7 @@ import (
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/disk"
 	"github.com/batchyard/batchyard/fleet"
 	"github.com/batchyard/batchyard/nodelink"
@@ -43,6 +44,7 @@ type stack struct {
 
 	db       *store.DB
 	control  *control.Service
+	nodes    *conversation.Room
 	blob     *blob.Server
 	bytes    *blob.Disk
 	registry *prometheus.Registry
@@ -86,8 +88,9 @@ func (s *stack) open(ctx context.Context) (err error) {
 	if err := s.openPorts(ctx); err != nil {
 		return err
 	}
-	s.control = control.New(control.Options{
-		DB: s.db, Log: s.log, Lease: s.config.Nodes.Lease,
+	s.control = control.New(control.Options{DB: s.db, Log: s.log, Metrics: s.registry})
+	s.nodes = conversation.New(conversation.Options{
+		DB: s.db, Control: s.control, Log: s.log, Lease: s.config.Nodes.Lease,
 		AccountURL: func(batch.AccountName) string { return s.url() },
 		AllowHosts: s.allowedHosts(), Metrics: s.registry,
 	})
@@ -189,7 +192,7 @@ func (s *stack) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	duties := upkeep.New(upkeep.Options{DB: s.db, Control: s.control, Log: s.log})
+	duties := upkeep.New(upkeep.Options{DB: s.db, Control: s.control, Nodes: s.nodes, Log: s.log})
 	loop := scheduler.New(scheduler.Options{DB: s.db, Control: s.control, Log: s.log, Metrics: s.registry})
 
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -294,10 +297,10 @@ func hasty(handler http.Handler) http.Handler {
 // apiHandler is everything on the API port.
 func (s *stack) apiHandler(polls context.Context) http.Handler {
 	protocol := api.New(api.Options{
-		Control: s.control, Log: s.log, Observe: observeAPI(s.registry, s.log),
+		Control: s.control, Nodes: s.nodes, Log: s.log, Observe: observeAPI(s.registry, s.log),
 		Classes: s.gates.api, Buffers: s.gates.buffers, Late: cameLate,
 	})
-	nodes := endable(polls, nodelink.Handler(&remarks{Server: s.control, log: s.log}, s.log))
+	nodes := endable(polls, nodelink.Handler(&remarks{Server: s.nodes, log: s.log}, s.log))
 	health := s.healthHandler()
 	// A mux would clean paths, which are signed as they are.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -37,14 +37,14 @@ func (s *Service) Assign(ctx context.Context, account batch.AccountName, decide 
 		if err != nil || len(assignments)+len(recalls) == 0 {
 			return err
 		}
-		l := s.ledger(tx, account)
+		l := s.Ledger(tx, account)
 		if n, err = l.bind(assignments); err != nil {
 			return err
 		}
 		if err := l.recall(recalls); err != nil {
 			return err
 		}
-		return l.close()
+		return l.Close()
 	})
 	if err != nil {
 		return 0, err
@@ -56,7 +56,7 @@ func (s *Service) Assign(ctx context.Context, account batch.AccountName, decide 
 
 // bind writes tasks and nodes itself, in two statements, because it needs to
 // read neither.
-func (l *ledger) bind(assignments []Assignment) (int, error) {
+func (l *Ledger) bind(assignments []Assignment) (int, error) {
 	if len(assignments) == 0 {
 		return 0, nil
 	}
@@ -94,11 +94,11 @@ func (l *ledger) bind(assignments []Assignment) (int, error) {
 
 // leaveBehind asks the node where a task ran before to remove what it left
 // there: its files are on the new node from now on.
-func (l *ledger) leaveBehind(b store.Bound, was batch.NodeID) error {
+func (l *Ledger) leaveBehind(b store.Bound, was batch.NodeID) error {
 	if was == "" || was == b.Node {
 		return nil
 	}
-	l.touch(was)
+	l.Touch(was)
 	return l.tx.AddRemovals([]store.Removal{
 		{Node: was, ID: l.service.take(1, l.tx.Now()), Job: b.Job, Task: b.Task},
 	})
@@ -106,7 +106,7 @@ func (l *ledger) leaveBehind(b store.Bound, was batch.NodeID) error {
 
 // recall asks for tasks back that their nodes have not begun, as far as is
 // known here; the nodes know better and keep what they have begun.
-func (l *ledger) recall(recalls []Recall) error {
+func (l *Ledger) recall(recalls []Recall) error {
 	wanted := make(map[batch.NodeID]map[taskKey]bool)
 	for _, r := range recalls {
 		if wanted[r.Node] == nil {

@@ -1,4 +1,4 @@
-// Package control is the verbs of the service: what a client, a node or a loop
+// Package control is the verbs of the service: what a client or a loop
 // of the server may do to accounts, pools, nodes, jobs and tasks.
 //
 // One verb is one transaction: it reads what it decides on, asks package batch
@@ -16,9 +16,9 @@
 //	                         │
 //	                         └── ended by a user or its job, node lost ──▶ unbound
 //
-// Nothing is sent to a node. A verb changes rows, raises the revision of the
-// node's orders, and that node's waiting Sync returns the whole of what the
-// node should be doing (sync.go). What the orders do not name, the node ends.
+// Nothing is sent to a node. A verb changes rows and raises the revision of the
+// node's orders; package conversation tells the node, and brings what it says
+// into the ledger.
 //
 // # Counts
 //

@@ -55,14 +55,14 @@ func (s *Service) endSlice(tx *store.Tx, job *batch.Job) (done bool, err error) 
 }
 
 func (s *Service) endTasks(tx *store.Tx, job *batch.Job, tasks []batch.Task) error {
-	l := s.ledger(tx, job.Account)
+	l := s.Ledger(tx, job.Account)
 	for i := range tasks {
 		t := &tasks[i]
-		if err := l.change(t, func() error { return t.End(messageJobEnded, tx.Now()) }); err != nil {
+		if err := l.Change(t, func() error { return t.End(messageJobEnded, tx.Now()) }); err != nil {
 			return err
 		}
 	}
-	return l.close()
+	return l.Close()
 }
 
 // disableSlice asks nodes to give the job's tasks back, or ends them. It does
@@ -72,7 +72,7 @@ func (s *Service) disableSlice(tx *store.Tx, job *batch.Job) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	l := s.ledger(tx, job.Account)
+	l := s.Ledger(tx, job.Account)
 	for i := range tasks {
 		t := &tasks[i]
 		switch {
@@ -81,12 +81,12 @@ func (s *Service) disableSlice(tx *store.Tx, job *batch.Job) (bool, error) {
 		case t.State == batch.TaskActive || job.Disable == batch.DisableTasksRequeue:
 			l.release(t, batch.ReleaseAlways)
 		case job.Disable == batch.DisableTasksTerminate:
-			if err := l.change(t, func() error { return t.End("The task was ended because its job was disabled.", tx.Now()) }); err != nil {
+			if err := l.Change(t, func() error { return t.End("The task was ended because its job was disabled.", tx.Now()) }); err != nil {
 				return false, err
 			}
 		}
 	}
-	return true, l.close()
+	return true, l.Close()
 }
 
 // deleteSlice first takes the job's tasks from their nodes, then removes rows

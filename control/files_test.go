@@ -9,6 +9,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/store/storetest"
 )
 
@@ -16,7 +17,7 @@ func TestFiles(t *testing.T) {
 	t.Parallel()
 	target := control.FileTarget{Account: acct, Job: "job", Task: "t-000"}
 	type opened struct {
-		stream *control.FileStream
+		stream *conversation.FileStream
 		err    error
 	}
 	open := func(y *yard, request batch.FileRequest) <-chan opened {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
 )
@@ -25,7 +27,7 @@ func drainOf[T ~string](option T) drain {
 }
 
 // drain asks back, or ends, the tasks that a node holds.
-func (l *ledger) drain(node batch.NodeID, how drain, message string) error {
+func (l *Ledger) drain(node batch.NodeID, how drain, message string) error {
 	tasks, err := l.tx.BoundTasks(node)
 	if err != nil {
 		return err
@@ -38,7 +40,7 @@ func (l *ledger) drain(node batch.NodeID, how drain, message string) error {
 		case t.State == batch.TaskActive || how == drainRequeue:
 			l.release(t, batch.ReleaseAlways)
 		case how == drainEnd:
-			if err := l.change(t, func() error { return t.End(message, l.tx.Now()) }); err != nil {
+			if err := l.Change(t, func() error { return t.End(message, l.tx.Now()) }); err != nil {
 				return err
 			}
 		}
@@ -46,15 +48,15 @@ func (l *ledger) drain(node batch.NodeID, how drain, message string) error {
 	return nil
 }
 
-// requeue takes all tasks from a node that can no longer run them.
-func (l *ledger) requeue(node batch.NodeID) error {
+// Requeue takes all tasks from a node that can no longer run them.
+func (l *Ledger) Requeue(node batch.NodeID) error {
 	tasks, err := l.tx.BoundTasks(node)
 	if err != nil {
 		return err
 	}
 	for i := range tasks {
 		t := &tasks[i]
-		if err := l.change(t, func() error { return t.Requeue(l.tx.Now()) }); err != nil {
+		if err := l.Change(t, func() error { return t.Requeue(l.tx.Now()) }); err != nil {
 			return err
 		}
 	}
@@ -65,7 +67,7 @@ func (l *ledger) requeue(node batch.NodeID) error {
 // contact with is gone at once; the others go when they have reported that
 // they hold nothing more. The caller writes the pool.
 func (s *Service) leave(tx *store.Tx, p *batch.Pool, nodes []batch.Node, option batch.NodeDeallocationOption) error {
-	l := s.ledger(tx, p.Account)
+	l := s.Ledger(tx, p.Account)
 	var leaving []*batch.Node
 	for i := range nodes {
 		n := &nodes[i]
@@ -77,14 +79,14 @@ func (s *Service) leave(tx *store.Tx, p *batch.Pool, nodes []batch.Node, option 
 		}
 		n.Leaving = option
 		n.Move(batch.NodeLeavingPool, tx.Now())
-		l.hold(n)
-		l.touch(n.ID)
+		l.Hold(n)
+		l.Touch(n.ID)
 		if err := l.drain(n.ID, drainOf(option), "The task was ended because its compute node leaves the pool."); err != nil {
 			return err
 		}
 		leaving = append(leaving, n)
 	}
-	if err := l.close(); err != nil {
+	if err := l.Close(); err != nil {
 		return err
 	}
 	rows := make([]batch.Node, len(leaving))
@@ -96,11 +98,11 @@ func (s *Service) leave(tx *store.Tx, p *batch.Pool, nodes []batch.Node, option 
 
 // drop removes the row of a node whose tasks nobody runs any more. The caller
 // writes the pool and closes the ledger.
-func (l *ledger) drop(p *batch.Pool, n *batch.Node) error {
-	if err := l.requeue(n.ID); err != nil {
+func (l *Ledger) drop(p *batch.Pool, n *batch.Node) error {
+	if err := l.Requeue(n.ID); err != nil {
 		return err
 	}
-	l.hold(n)
+	l.Hold(n)
 	if n.Dedicated {
 		p.CurrentDedicatedNodes--
 	} else {
@@ -108,4 +110,31 @@ func (l *ledger) drop(p *batch.Pool, n *batch.Node) error {
 	}
 	l.tx.Changed(TopicNodes, TopicResize)
 	return l.tx.DeleteNode(n.ID)
+}
+
+// MayLeave tells whether a node is asked to leave now, rather than when its
+// tasks are done.
+func MayLeave(n *batch.Node, now time.Time) bool {
+	return n.Leaving != "" && (drainOf(n.Leaving) != drainWait || n.Vacant(now))
+}
+
+// DropNode takes out of its pool a node that holds nothing more, or that nobody
+// is in contact with. What is still bound to it is queued again; the caller has
+// read the node.
+func (l *Ledger) DropNode(n *batch.Node) error {
+	p, err := l.tx.Pool(n.Account, n.Pool)
+	if err != nil {
+		return err
+	}
+	l.Hold(n)
+	if err := l.Close(); err != nil {
+		return err
+	}
+	if err := l.drop(&p, n); err != nil {
+		return err
+	}
+	if err := l.Close(); err != nil {
+		return err
+	}
+	return l.tx.UpdatePool(&p)
 }

@@ -9,14 +9,15 @@ import (
 	"github.com/batchyard/batchyard/store"
 )
 
-// ledger collects what one transaction does to tasks of an account and writes
+// Ledger collects what one transaction does to tasks of an account and writes
 // it down at the end: the tasks in one statement, the nodes that held them in
 // another, the counts of their jobs in a third. Then it lets happen what
 // follows, such as the completion of a job whose last task this was.
 //
-// Every change of a task's state or binding goes through it. It has no memory
-// beyond its transaction.
-type ledger struct {
+// Every change of a task's state or binding goes through it, also what nodes
+// report of their tasks, see package conversation. It has no memory beyond its
+// transaction.
+type Ledger struct {
 	service *Service
 	tx      *store.Tx
 	account batch.AccountName
@@ -36,20 +37,21 @@ type load struct {
 	orders bool
 }
 
-func (s *Service) ledger(tx *store.Tx, account batch.AccountName) *ledger {
-	return &ledger{
+// Ledger opens the ledger of a transaction for the tasks of an account.
+func (s *Service) Ledger(tx *store.Tx, account batch.AccountName) *Ledger {
+	return &Ledger{
 		service: s, tx: tx, account: account,
 		index: make(map[int64]int), loads: make(map[batch.NodeID]*load), held: make(map[batch.NodeID]*batch.Node),
 	}
 }
 
-// hold hands over a node that the caller has read. The ledger changes it
+// Hold hands over a node that the caller has read. The ledger changes it
 // instead of reading it again, and leaves saving it to the caller.
-func (l *ledger) hold(n *batch.Node) { l.held[n.ID] = n }
+func (l *Ledger) Hold(n *batch.Node) { l.held[n.ID] = n }
 
-// change runs a verb of a task and books the difference. A verb that fails
+// Change runs a verb of a task and books the difference. A verb that fails
 // must have changed nothing.
-func (l *ledger) change(t *batch.Task, verb func() error) error {
+func (l *Ledger) Change(t *batch.Task, verb func() error) error {
 	before := t.State
 	l.count(t, -1)
 	err := verb()
@@ -66,17 +68,17 @@ func (l *ledger) change(t *batch.Task, verb func() error) error {
 
 // release asks the node of a bound task to give it back. Asking for more than
 // before is a change, asking for less is not.
-func (l *ledger) release(t *batch.Task, how batch.Release) {
+func (l *Ledger) release(t *batch.Task, how batch.Release) {
 	if !t.Bound || t.Release == how || t.Release == batch.ReleaseAlways {
 		return
 	}
 	t.Release = how
-	l.touch(t.Node)
+	l.Touch(t.Node)
 	l.save(t)
 }
 
 // save notes the task to be written, once however often it changes.
-func (l *ledger) save(t *batch.Task) {
+func (l *Ledger) save(t *batch.Task) {
 	if i, ok := l.index[t.Sequence]; ok {
 		l.runs[i] = *t
 	} else {
@@ -86,7 +88,7 @@ func (l *ledger) save(t *batch.Task) {
 }
 
 // count books a task as it is, once more (+1) or no longer (-1).
-func (l *ledger) count(t *batch.Task, sign int) {
+func (l *Ledger) count(t *batch.Task, sign int) {
 	d := l.job(t.Job)
 	n, slots := int64(sign), int64(sign*t.RequiredSlots)
 	running := false
@@ -112,7 +114,7 @@ func (l *ledger) count(t *batch.Task, sign int) {
 	}
 }
 
-func (l *ledger) job(id batch.JobID) *store.JobDelta {
+func (l *Ledger) job(id batch.JobID) *store.JobDelta {
 	key := batch.Key(id)
 	for i := range l.jobs {
 		if batch.Key(l.jobs[i].Job) == key {
@@ -123,11 +125,11 @@ func (l *ledger) job(id batch.JobID) *store.JobDelta {
 	return &l.jobs[len(l.jobs)-1]
 }
 
-// touch books that the orders of a node change although it holds what it held.
-func (l *ledger) touch(node batch.NodeID) { l.load(node).orders = true }
+// Touch books that the orders of a node change although it holds what it held.
+func (l *Ledger) Touch(node batch.NodeID) { l.load(node).orders = true }
 
 // load finds the entry of a node.
-func (l *ledger) load(node batch.NodeID) *load {
+func (l *Ledger) load(node batch.NodeID) *load {
 	entry := l.loads[node]
 	if entry == nil {
 		entry = &load{}
@@ -136,8 +138,11 @@ func (l *ledger) load(node batch.NodeID) *load {
 	return entry
 }
 
-// close writes everything down. The ledger is empty afterwards.
-func (l *ledger) close() error {
+// Pending tells whether there are changes of tasks to write down.
+func (l *Ledger) Pending() bool { return len(l.runs) > 0 }
+
+// Close writes everything down. The ledger is empty afterwards.
+func (l *Ledger) Close() error {
 	if len(l.runs) > 0 {
 		if err := l.tx.SaveRuns(l.runs); err != nil {
 			return err
@@ -154,7 +159,7 @@ func (l *ledger) close() error {
 }
 
 // closeNodes changes the nodes that hold or held the tasks, and wakes them.
-func (l *ledger) closeNodes() error {
+func (l *Ledger) closeNodes() error {
 	var others []batch.NodeID
 	for _, id := range slices.Sorted(maps.Keys(l.loads)) {
 		if n := l.held[id]; n != nil {
@@ -173,7 +178,7 @@ func (l *ledger) closeNodes() error {
 	for i := range nodes {
 		n := &nodes[i]
 		l.carry(n)
-		changed, err := l.proceed(n)
+		changed, err := l.Proceed(n)
 		if err == nil && changed {
 			err = l.tx.UpdateNode(n)
 		}
@@ -186,7 +191,7 @@ func (l *ledger) closeNodes() error {
 
 // carry applies a node's entry to it, and tells the node if it has to do
 // something else now. That it began what it was told to is nothing new to it.
-func (l *ledger) carry(n *batch.Node) {
+func (l *Ledger) carry(n *batch.Node) {
 	d := l.loads[n.ID]
 	n.BoundTasks, n.BoundSlots = n.BoundTasks+d.bound, n.BoundSlots+d.boundSlots
 	n.RunningTasks, n.RunningSlots = n.RunningTasks+d.running, n.RunningSlots+d.runningSlots
@@ -202,10 +207,10 @@ func (l *ledger) carry(n *batch.Node) {
 	}
 }
 
-// proceed takes the next step of a node that waits for its tasks, or for the
+// Proceed takes the next step of a node that waits for its tasks, or for the
 // retention of their files, before it leaves or boots. One that is not in
 // contact boots when it is heard again. It tells whether it changed the node.
-func (l *ledger) proceed(n *batch.Node) (bool, error) {
+func (l *Ledger) Proceed(n *batch.Node) (bool, error) {
 	changed := false
 	if n.BoundTasks == 0 && n.Retains() && n.HoldUntil.IsZero() {
 		until, err := l.tx.RetainedUntil(n.ID)
@@ -229,7 +234,7 @@ func (l *ledger) proceed(n *batch.Node) (bool, error) {
 }
 
 // closeJobs adds up the jobs' counts and lets follow what follows.
-func (l *ledger) closeJobs() error {
+func (l *Ledger) closeJobs() error {
 	l.jobs = slices.DeleteFunc(l.jobs, func(d store.JobDelta) bool { return d == store.JobDelta{Job: d.Job} })
 	if len(l.jobs) == 0 {
 		return nil
@@ -251,7 +256,7 @@ func (l *ledger) closeJobs() error {
 
 // mayStart tells whether a job may start a task that it might not start before:
 // one became ready, or one of as many as may run at once is over.
-func (l *ledger) mayStart(standing store.JobStanding) bool {
+func (l *Ledger) mayStart(standing store.JobStanding) bool {
 	if standing.State != batch.JobActive || standing.Active+standing.Running == standing.Bound {
 		return false
 	}
@@ -260,7 +265,7 @@ func (l *ledger) mayStart(standing store.JobStanding) bool {
 }
 
 // settle reads and writes the job only if its standing says that it may move.
-func (l *ledger) settle(standing store.JobStanding) error {
+func (l *Ledger) settle(standing store.JobStanding) error {
 	ended := l.endedOf(standing)
 	idle := standing.Active+standing.Running == 0 && standing.OnAll == batch.AllTasksTerminateJob
 	if !idle && len(ended) == 0 && standing.State != batch.JobDisabling && standing.State != batch.JobTerminating {
@@ -281,7 +286,7 @@ func (l *ledger) settle(standing store.JobStanding) error {
 }
 
 // endedOf are the completed tasks whose exit conditions may act on their job.
-func (l *ledger) endedOf(standing store.JobStanding) []store.TaskRef {
+func (l *Ledger) endedOf(standing store.JobStanding) []store.TaskRef {
 	if standing.OnFailure != batch.TaskFailurePerform {
 		return nil
 	}
@@ -296,7 +301,7 @@ func (l *ledger) endedOf(standing store.JobStanding) []store.TaskRef {
 
 // act lets the exit conditions of completed tasks act on their job. A job that
 // ends already is left alone.
-func (l *ledger) act(job *batch.Job, ended []store.TaskRef) (bool, error) {
+func (l *Ledger) act(job *batch.Job, ended []store.TaskRef) (bool, error) {
 	if len(ended) == 0 {
 		return false, nil
 	}

@@ -7,12 +7,8 @@ import (
 // metrics of the verbs that matter for throughput.
 type metrics struct {
 	added    prometheus.Counter
-	ended    *prometheus.CounterVec // by result of the run
 	assigned prometheus.Counter
 	recalled prometheus.Counter
-	lost     prometheus.Counter
-	syncs    prometheus.Histogram
-	waiting  prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -23,26 +19,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		added:    counter("tasks_added_total", "Tasks that were added."),
 		assigned: counter("tasks_assigned_total", "Tasks that were bound to a compute node."),
 		recalled: counter("tasks_recalled_total", "Tasks that a compute node was asked to give back before it began them."),
-		lost:     counter("nodes_lost_total", "Compute nodes that were given up because they were silent."),
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "batchyard_control_task_runs_total", Help: "Runs of tasks that ended, by result.",
-		}, []string{"result"}),
-		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "batchyard_control_sync_seconds", Help: "How long calls of compute nodes took, waiting included.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .05, .25, 1, 5, 21},
-		}),
-		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "batchyard_control_syncs_waiting", Help: "Calls of compute nodes that are held.",
-		}),
 	}
 	if registry != nil {
-		registry.MustRegister(m.added, m.ended, m.assigned, m.recalled, m.lost, m.syncs, m.waiting)
+		registry.MustRegister(m.added, m.assigned, m.recalled)
 	}
 	return m
-}
-
-// observe counts what a report brought, once it is on disk.
-func (m *metrics) observe(h *hearing) {
-	m.ended.WithLabelValues("success").Add(float64(h.succeeded))
-	m.ended.WithLabelValues("failure").Add(float64(h.ended - h.succeeded))
 }

@@ -99,7 +99,7 @@ func (s *Service) ReimageNode(ctx context.Context, account batch.AccountName, po
 }
 
 func (s *Service) reboot(ctx context.Context, account batch.AccountName, pool batch.PoolID, node batch.NodeID, option batch.RebootOption, reimage bool) error {
-	return s.changeNode(ctx, account, pool, node, func(l *ledger, n *batch.Node) error {
+	return s.changeNode(ctx, account, pool, node, func(l *Ledger, n *batch.Node) error {
 		if err := mayReboot(n); err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func (s *Service) DisableScheduling(ctx context.Context, account batch.AccountNa
 	if err := batch.NormalizeDisableOption(&option); err != nil {
 		return err
 	}
-	return s.changeNode(ctx, account, pool, node, func(l *ledger, n *batch.Node) error {
+	return s.changeNode(ctx, account, pool, node, func(l *Ledger, n *batch.Node) error {
 		if n.SchedulingState == batch.SchedulingDisabled {
 			return batch.Errorf(batch.CodeSchedulingAlreadyEnabled, "The scheduling of the specified compute node is disabled already.")
 		}
@@ -146,7 +146,7 @@ func (s *Service) DisableScheduling(ctx context.Context, account batch.AccountNa
 
 // EnableScheduling lets a node take tasks again.
 func (s *Service) EnableScheduling(ctx context.Context, account batch.AccountName, pool batch.PoolID, node batch.NodeID) error {
-	return s.changeNode(ctx, account, pool, node, func(l *ledger, n *batch.Node) error {
+	return s.changeNode(ctx, account, pool, node, func(l *Ledger, n *batch.Node) error {
 		if n.SchedulingState == batch.SchedulingEnabled {
 			return batch.Errorf(batch.CodeSchedulingAlreadyEnabled, "The scheduling of the specified compute node is enabled already.")
 		}
@@ -156,40 +156,31 @@ func (s *Service) EnableScheduling(ctx context.Context, account batch.AccountNam
 	})
 }
 
-// changeNode runs a change of one node, tasks included, and writes it. A node that
-// was given up and is asked for something, such as to boot, is listened for
-// again.
+// changeNode runs a change of one node, tasks included, and writes it.
 func (s *Service) changeNode(ctx context.Context, account batch.AccountName, pool batch.PoolID, node batch.NodeID,
-	change func(*ledger, *batch.Node) error,
+	change func(*Ledger, *batch.Node) error,
 ) error {
-	var changed batch.Node
-	err := s.db.Update(ctx, func(tx *store.Tx) error {
+	return s.db.Update(ctx, func(tx *store.Tx) error {
 		n, err := findNode(tx, account, pool, node)
 		if err != nil {
 			return err
 		}
-		l := s.ledger(tx, account)
-		l.hold(&n)
-		l.touch(n.ID)
+		l := s.Ledger(tx, account)
+		l.Hold(&n)
+		l.Touch(n.ID)
 		if err := change(l, &n); err != nil {
 			return err
 		}
-		err = l.closeHeld(&n)
-		changed = n
-		return err
+		return l.CloseHeld(&n)
 	})
-	if err == nil && changed.InContact() {
-		s.contacts.expect(changed.ID, s.now())
-	}
-	return err
 }
 
-// closeHeld closes the ledger and writes the node that it holds.
-func (l *ledger) closeHeld(n *batch.Node) error {
-	if err := l.close(); err != nil {
+// CloseHeld closes the ledger and writes the node that it holds.
+func (l *Ledger) CloseHeld(n *batch.Node) error {
+	if err := l.Close(); err != nil {
 		return err
 	}
-	if _, err := l.proceed(n); err != nil {
+	if _, err := l.Proceed(n); err != nil {
 		return err
 	}
 	return l.tx.UpdateNode(n)

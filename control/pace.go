@@ -15,17 +15,17 @@ const (
 	maxAhead = 512                    // tasks
 )
 
-// pace is what is left at a later time of the pace that a node had at a time.
+// PaceAt is what is left at a later time of the pace that a node had at a time.
 // It halves in about 0.7 seconds, so a node that has come to a long task soon
 // has none.
-func pace(pace float64, at, now time.Time) float64 {
+func PaceAt(pace float64, at, now time.Time) float64 {
 	return pace * math.Exp(-max(0, now.Sub(at).Seconds()))
 }
 
 // WorthAhead is how many tasks a node completes in the time for which it may be
 // given some ahead.
 func WorthAhead(had float64, at, now time.Time) int {
-	return min(maxAhead, int(pace(had, at, now)*ahead.Seconds()))
+	return min(maxAhead, int(PaceAt(had, at, now)*ahead.Seconds()))
 }
 
 // TopUp is how many slots of tasks a node is given ahead of time, when some wait

@@ -16,12 +16,12 @@ func (s *Service) RemoveExpiredFiles(ctx context.Context) (next time.Time, err e
 		if err != nil {
 			return err
 		}
-		ledgers := make(map[string]*ledger)
+		ledgers := make(map[string]*Ledger)
 		for i := range tasks {
 			t := &tasks[i]
 			l := ledgers[string(t.Account)]
 			if l == nil {
-				l = s.ledger(tx, t.Account)
+				l = s.Ledger(tx, t.Account)
 				ledgers[string(t.Account)] = l
 			}
 			if err := l.removeFiles(t); err != nil {
@@ -31,7 +31,7 @@ func (s *Service) RemoveExpiredFiles(ctx context.Context) (next time.Time, err e
 			l.save(t)
 		}
 		for _, l := range ledgers {
-			if err := l.close(); err != nil {
+			if err := l.Close(); err != nil {
 				return err
 			}
 		}

@@ -84,7 +84,7 @@ func (s *Service) addTasks(tx *store.Tx, job *batch.Job, specs []batch.TaskSpeci
 	if err != nil {
 		return nil, err
 	}
-	l := s.ledger(tx, job.Account)
+	l := s.Ledger(tx, job.Account)
 	for i := range tasks {
 		r := &results[at[i]]
 		if !inserted[i] {
@@ -94,7 +94,7 @@ func (s *Service) addTasks(tx *store.Tx, job *batch.Job, specs []batch.TaskSpeci
 		r.Stamp = tasks[i].Stamp
 		l.count(&tasks[i], +1)
 	}
-	return results, l.close()
+	return results, l.Close()
 }
 
 // slotsOfPool is how many slots a task may require, which matters only if one
@@ -165,7 +165,7 @@ func (s *Service) Task(ctx context.Context, account batch.AccountName, job batch
 
 // UpdateTask changes the constraints of a task.
 func (s *Service) UpdateTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, u batch.TaskUpdate, c batch.Conditions) (batch.Stamp, error) {
-	return s.changeTask(ctx, account, job, id, c, func(l *ledger, t *batch.Task) error {
+	return s.changeTask(ctx, account, job, id, c, func(l *Ledger, t *batch.Task) error {
 		parent, err := findJob(l.tx, account, job)
 		if err != nil {
 			return err
@@ -180,14 +180,14 @@ func (s *Service) UpdateTask(ctx context.Context, account batch.AccountName, job
 // TerminateTask ends a task. If it runs, its node is told at once; the task is
 // completed without waiting for the node.
 func (s *Service) TerminateTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, c batch.Conditions) (batch.Stamp, error) {
-	return s.changeTask(ctx, account, job, id, c, func(l *ledger, t *batch.Task) error {
-		return l.change(t, func() error { return t.End("The task was terminated by a user.", l.tx.Now()) })
+	return s.changeTask(ctx, account, job, id, c, func(l *Ledger, t *batch.Task) error {
+		return l.Change(t, func() error { return t.End("The task was terminated by a user.", l.tx.Now()) })
 	})
 }
 
 // ReactivateTask queues a failed task again.
 func (s *Service) ReactivateTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, c batch.Conditions) (batch.Stamp, error) {
-	return s.changeTask(ctx, account, job, id, c, func(l *ledger, t *batch.Task) error {
+	return s.changeTask(ctx, account, job, id, c, func(l *Ledger, t *batch.Task) error {
 		parent, err := findJob(l.tx, account, job)
 		if err != nil {
 			return err
@@ -195,13 +195,13 @@ func (s *Service) ReactivateTask(ctx context.Context, account batch.AccountName,
 		if err := parent.AcceptsTasks(); err != nil {
 			return err
 		}
-		return l.change(t, func() error { return t.Reactivate(l.tx.Now()) })
+		return l.Change(t, func() error { return t.Reactivate(l.tx.Now()) })
 	})
 }
 
 // DeleteTask removes a task, and its directory from the node where it ran.
 func (s *Service) DeleteTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, c batch.Conditions) error {
-	_, err := s.changeTask(ctx, account, job, id, c, func(l *ledger, t *batch.Task) error {
+	_, err := s.changeTask(ctx, account, job, id, c, func(l *Ledger, t *batch.Task) error {
 		l.count(t, -1)
 		if err := l.removeFiles(t); err != nil {
 			return err
@@ -212,11 +212,11 @@ func (s *Service) DeleteTask(ctx context.Context, account batch.AccountName, job
 }
 
 // removeFiles asks the node where a task ran last to remove its directory.
-func (l *ledger) removeFiles(t *batch.Task) error {
+func (l *Ledger) removeFiles(t *batch.Task) error {
 	if t.Node == "" || t.FilesRemoved {
 		return nil
 	}
-	l.touch(t.Node)
+	l.Touch(t.Node)
 	return l.tx.AddRemovals([]store.Removal{
 		{Node: t.Node, ID: l.service.take(1, l.tx.Now()), Job: t.Job, Task: t.ID},
 	})
@@ -224,7 +224,7 @@ func (l *ledger) removeFiles(t *batch.Task) error {
 
 // changeTask runs a change of one task in a transaction, and closes the ledger.
 func (s *Service) changeTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, c batch.Conditions,
-	change func(*ledger, *batch.Task) error,
+	change func(*Ledger, *batch.Task) error,
 ) (batch.Stamp, error) {
 	var stamp batch.Stamp
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
@@ -235,12 +235,12 @@ func (s *Service) changeTask(ctx context.Context, account batch.AccountName, job
 		if err := c.Check(t.Stamp, false); err != nil {
 			return err
 		}
-		l := s.ledger(tx, account)
+		l := s.Ledger(tx, account)
 		if err := change(l, &t); err != nil {
 			return err
 		}
 		stamp = t.Stamp
-		return l.close()
+		return l.Close()
 	})
 	return stamp, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/scheduler"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/upkeep"
@@ -24,13 +25,14 @@ const acct = "acct"
 // they are started. Times are those of the bubble, if there is one.
 type yard struct {
 	*control.Service
+	*conversation.Room
 	t    testing.TB
 	db   *store.DB
 	url  string
 	stop func() // the loops
 
-	ahead   atomic.Int64                    // nanoseconds by which the clock of the leases is ahead
-	current atomic.Pointer[control.Service] // for robots, which live through restarts
+	ahead   atomic.Int64                      // nanoseconds by which the clock of the leases is ahead
+	current atomic.Pointer[conversation.Room] // for robots, which live through restarts
 }
 
 // newYard opens a yard with an account.
@@ -49,8 +51,11 @@ func (y *yard) open() {
 	db, err := store.Open(context.Background(), store.Options{URL: y.url})
 	y.check(err)
 	y.db = db
-	y.Service = control.New(control.Options{DB: db, NearTasks: 10, Now: func() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) }})
-	y.current.Store(y.Service)
+	y.Service = control.New(control.Options{DB: db, NearTasks: 10})
+	y.Room = conversation.New(conversation.Options{
+		DB: db, Control: y.Service, Now: func() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) },
+	})
+	y.current.Store(y.Room)
 }
 
 func (y *yard) close() {
@@ -64,7 +69,7 @@ func (y *yard) loops() {
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{
 		scheduler.New(scheduler.Options{DB: y.db, Control: y.Service}).Run,
-		upkeep.New(upkeep.Options{DB: y.db, Control: y.Service}).Run,
+		upkeep.New(upkeep.Options{DB: y.db, Control: y.Service, Nodes: y.Room}).Run,
 	} {
 		running.Go(func() {
 			if err := run(working); err != nil {

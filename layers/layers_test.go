@@ -26,36 +26,37 @@ func rules() map[string][]string {
 	storing := append([]string{"batch", "disk"}, languages...)
 	verbs := append([]string{"store"}, storing...)
 	duties := append([]string{"control"}, verbs...)
-	edges := append([]string{"scheduler", "upkeep", "apps", "fleet", "gate"}, duties...)
+	edges := append([]string{"conversation", "scheduler", "upkeep", "apps", "fleet", "gate"}, duties...)
 
 	return map[string][]string{
-		"batch":     {},
-		"odata":     {"batch"},
-		"autoscale": {"batch"},
-		"auth":      {"batch"},
-		"gate":      {},
-		"disk":      {},
-		"store":     storing,
-		"control":   verbs,
-		"scheduler": duties,
-		"apps":      duties,
-		"fleet":     duties,
-		"upkeep":    append([]string{"fleet"}, duties...),
-		"api":       edges,
-		"portal":    edges,
-		"blob":      edges,
-		"admin":     append([]string{"blob"}, edges...),
-		"nodelink":  {"batch", "auth"},
-		"client":    {"batch", "auth"},
-		"agent":     {"batch", "auth", "nodelink", "client"},
-		"telemetry": {"batch"},
-		"examples":  {"batch", "client"},
-		"cli":       {wires},
-		"cmd":       {wires},
-		"batchtest": {wires},
-		"bench":     {wires},
-		"demo":      {wires},
-		"layers":    {},
+		"batch":        {},
+		"odata":        {"batch"},
+		"autoscale":    {"batch"},
+		"auth":         {"batch"},
+		"gate":         {},
+		"disk":         {},
+		"store":        storing,
+		"control":      verbs,
+		"conversation": duties,
+		"scheduler":    duties,
+		"apps":         duties,
+		"fleet":        duties,
+		"upkeep":       append([]string{"conversation", "fleet"}, duties...),
+		"api":          edges,
+		"portal":       edges,
+		"blob":         edges,
+		"admin":        append([]string{"blob"}, edges...),
+		"nodelink":     {"batch", "auth"},
+		"client":       {"batch", "auth"},
+		"agent":        {"batch", "auth", "nodelink", "client"},
+		"telemetry":    {"batch"},
+		"examples":     {"batch", "client"},
+		"cli":          {wires},
+		"cmd":          {wires},
+		"batchtest":    {wires},
+		"bench":        {wires},
+		"demo":         {wires},
+		"layers":       {},
 	}
 }
 
@@ -78,7 +79,7 @@ func standardOnly() []string { return []string{"batch", "odata", "autoscale", "a
 // server lists the folders that no agent may have in it, however indirectly.
 func server() []string {
 	return []string{
-		"store", "control", "scheduler", "upkeep", "apps", "fleet",
+		"store", "control", "conversation", "scheduler", "upkeep", "apps", "fleet",
 		"api", "portal", "blob", "admin", "cli", "cmd", "batchtest",
 	}
 }

@@ -99,6 +99,18 @@ func (tx *Tx) AllNodes() ([]batch.Node, error) {
 	return all("list all nodes", rows, err, scanNode)
 }
 
+// AwaitedNodes names the nodes of all pools that should be heard: those that
+// may have been in contact, that hold tasks, or that are to leave.
+func (tx *Tx) AwaitedNodes() ([]batch.NodeID, error) {
+	rows, err := tx.Query(`
+		SELECT id
+		FROM node
+		WHERE state NOT IN ('creating', 'unknown', 'preempted') OR bound_tasks > 0 OR leaving <> ''`)
+	return all("list awaited nodes", rows, err, func(row scanner) (id batch.NodeID, err error) {
+		return id, row.Scan(&id)
+	})
+}
+
 // InsertNodes adds nodes to pools that exist; the pools' counts are for the
 // caller to change.
 func (tx *Tx) InsertNodes(nodes []batch.Node) error {

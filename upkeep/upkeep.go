@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -24,7 +25,9 @@ const (
 type Options struct {
 	DB      *store.DB
 	Control *control.Service
-	Log     *slog.Logger
+	// Nodes is where nodes are heard.
+	Nodes *conversation.Room
+	Log   *slog.Logger
 	// Now reads the clock by which deadlines are met; time.Now if nil.
 	Now func() time.Time
 }
@@ -33,6 +36,7 @@ type Options struct {
 type Upkeep struct {
 	db      *store.DB
 	control *control.Service
+	nodes   *conversation.Room
 	log     *slog.Logger
 	now     func() time.Time
 }
@@ -45,7 +49,7 @@ func New(o Options) *Upkeep {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Upkeep{db: o.DB, control: o.Control, log: o.Log, now: o.Now}
+	return &Upkeep{db: o.DB, control: o.Control, nodes: o.Nodes, log: o.Log, now: o.Now}
 }
 
 // duty does what is due and returns when something is due again, the zero time
@@ -59,7 +63,6 @@ type duty struct {
 // Run does the duties until ctx ends, whenever this server holds the lease.
 func (u *Upkeep) Run(ctx context.Context) error {
 	return u.db.Lease("upkeep", leaseLength).Run(ctx, func(ctx context.Context) error {
-		u.expectNodes(ctx)
 		var running sync.WaitGroup
 		for _, d := range []duty{u.resize(), u.liveness(), u.endings(), u.expiries(), u.retention()} {
 			running.Go(func() { u.keep(ctx, d) })

@@ -1,4 +1,4 @@
-package control
+package conversation
 
 import (
 	"reflect"
@@ -6,13 +6,16 @@ import (
 	"unicode/utf8"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/store"
 )
 
 // hearing is one report, held against what is known of the node and its tasks.
 // To apply it changes values only; save writes them.
 type hearing struct {
-	*ledger
+	*control.Ledger
+	room   *Room
+	tx     *store.Tx
 	node   batch.Node
 	holds  []store.HeldTask // those that it gives back or ends drop out in apply
 	report *batch.NodeReport
@@ -26,7 +29,7 @@ type hearing struct {
 
 // news tells whether there is anything to write.
 func (h *hearing) news() bool {
-	return h.changed || h.left || len(h.runs) > 0 || len(h.report.Removed) > 0
+	return h.changed || h.left || h.Pending() || len(h.report.Removed) > 0
 }
 
 // apply takes what the report says.
@@ -57,7 +60,7 @@ func (h *hearing) applyTasks() error {
 	if len(refs) == 0 {
 		return nil
 	}
-	tasks, err := h.tx.RunsByRef(h.account, refs)
+	tasks, err := h.tx.RunsByRef(h.node.Account, refs)
 	if err != nil {
 		return err
 	}
@@ -121,9 +124,9 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 	switch {
 	case r.Phase == batch.PhaseRunning:
 		h.noteRecent(t)
-		return h.change(t, func() error { return t.Start(start, now) })
+		return h.Change(t, func() error { return t.Start(start, now) })
 	case r.Phase == batch.PhaseReleased:
-		return h.change(t, func() error { return t.Requeue(now) })
+		return h.Change(t, func() error { return t.Requeue(now) })
 	case r.Phase == batch.PhaseEnded && r.Outcome == nil:
 		return batch.InvalidValue("tasks.outcome", r.Task, "A task that has ended has an outcome")
 	case r.Phase == batch.PhaseEnded:
@@ -135,7 +138,7 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 			h.node.TotalTasksSucceeded++
 		}
 		h.noteRecent(t)
-		return h.change(t, func() error { return t.Finish(start, outcome, now) })
+		return h.Change(t, func() error { return t.Finish(start, outcome, now) })
 	}
 	return nil
 }
@@ -179,7 +182,7 @@ func (h *hearing) keepPace() {
 		return
 	}
 	n, now := &h.node, h.tx.Now()
-	n.Pace, n.PaceTime = pace(n.Pace, n.PaceTime, now)+float64(h.ended), now
+	n.Pace, n.PaceTime = control.PaceAt(n.Pace, n.PaceTime, now)+float64(h.ended), now
 }
 
 // applyBoot takes how far the node is with its boot. The first report of an
@@ -253,12 +256,8 @@ func shorten(text string, n int) string {
 // clip bounds a word that an agent says about itself.
 func clip(word string) string { return word[:min(len(word), 128)] }
 
-// leaves tells whether the node is asked to leave now, rather than when its
-// tasks are done.
-func (h *hearing) leaves() bool {
-	n := &h.node
-	return n.Leaving != "" && (drainOf(n.Leaving) != drainWait || n.Vacant(h.tx.Now()))
-}
+// leaves tells whether the node is asked to leave now.
+func (h *hearing) leaves() bool { return control.MayLeave(&h.node, h.tx.Now()) }
 
 // applyWait notes that the wait of a node before it leaves or boots has come to
 // an end, or that its end is not known yet. See proceed.
@@ -272,51 +271,31 @@ func (h *hearing) applyWait() {
 // save writes what apply changed, and what follows from it.
 func (h *hearing) save() error {
 	n := &h.node
-	if h.left {
-		return h.saveLeft()
+	if h.left { // it holds nothing, and its results have come along
+		return h.DropNode(n)
 	}
 	if len(h.report.Removed) > 0 {
 		if err := h.tx.DropRemovals(n.ID, h.report.Removed); err != nil {
 			return err
 		}
 	}
-	if !h.changed && len(h.runs) == 0 {
+	if !h.changed && !h.Pending() {
 		return nil
 	}
 	created := n.State == batch.NodeCreating
-	h.hold(n)
-	if err := h.close(); err != nil {
+	h.Hold(n)
+	if err := h.Close(); err != nil {
 		return err
 	}
 	n.Move(n.Settled(), h.tx.Now())
-	if _, err := h.proceed(n); err != nil {
+	if _, err := h.Proceed(n); err != nil {
 		return err
 	}
 	if n.TakesTasks() && !h.tookTasks {
-		h.tx.Changed(ReadyTopic(n.Account, n.Pool))
+		h.tx.Changed(control.ReadyTopic(n.Account, n.Pool))
 	}
 	if created {
-		h.tx.Changed(TopicResize) // its pool may have what it waited for
+		h.tx.Changed(control.TopicResize) // its pool may have what it waited for
 	}
 	return h.tx.UpdateNode(n)
-}
-
-// saveLeft takes the node out of its pool, after the results that came along.
-// It says that it holds nothing, so what is still bound to it is queued again.
-func (h *hearing) saveLeft() error {
-	p, err := h.tx.Pool(h.node.Account, h.node.Pool)
-	if err != nil {
-		return err
-	}
-	h.hold(&h.node)
-	if err := h.close(); err != nil {
-		return err
-	}
-	if err := h.drop(&p, &h.node); err != nil {
-		return err
-	}
-	if err := h.close(); err != nil {
-		return err
-	}
-	return h.tx.UpdatePool(&p)
 }

@@ -1,4 +1,4 @@
-package control
+package conversation
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -24,16 +25,6 @@ const (
 	// maxFileRequests bounds the callers that wait for one node.
 	maxFileRequests = 64
 )
-
-// FileTarget names the directory that a file request is about: a task's, or
-// with Pool and Node the root of a node.
-type FileTarget struct {
-	Account batch.AccountName
-	Job     batch.JobID
-	Task    batch.TaskID
-	Pool    batch.PoolID
-	Node    batch.NodeID
-}
 
 // FileStream is a node's answer to a file request.
 type FileStream struct {
@@ -63,21 +54,17 @@ type fileWait struct {
 // TaskFilesUnavailable: the task has not run, or its node is gone.
 // TaskFilesCleanedup: the retention of its files is over. NodeNotReady: the
 // node is not in contact. OperationTimedOut: it did not answer.
-func (s *Service) OpenFile(ctx context.Context, target FileTarget, request batch.FileRequest) (*FileStream, error) {
-	var node batch.NodeID
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		node, err = fileNode(tx, target, &request)
-		return err
-	})
+func (r *Room) OpenFile(ctx context.Context, target control.FileTarget, request batch.FileRequest) (*FileStream, error) {
+	node, err := r.control.FileHome(ctx, target, &request)
 	if err != nil {
 		return nil, err
 	}
 	request.ID = rand.Text()
-	w, err := s.files.ask(node, request)
+	w, err := r.files.ask(node, request)
 	if err != nil {
 		return nil, err
 	}
-	s.contacts.wake(node)
+	r.memory.wake(node)
 	timer := time.NewTimer(fileTimeout)
 	defer timer.Stop()
 	select {
@@ -88,7 +75,7 @@ func (s *Service) OpenFile(ctx context.Context, target FileTarget, request batch
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if s.files.take(node, request.ID) == nil {
+	if r.files.take(node, request.ID) == nil {
 		if stream := <-w.answer; stream.Body != nil { // its sender was faster
 			stream.Body.Close()
 		}
@@ -96,52 +83,15 @@ func (s *Service) OpenFile(ctx context.Context, target FileTarget, request batch
 	return nil, err
 }
 
-// fileNode finds the node that has the files, and completes the request.
-func fileNode(tx *store.Tx, target FileTarget, request *batch.FileRequest) (batch.NodeID, error) {
-	if target.Node != "" {
-		n, err := findNode(tx, target.Account, target.Pool, target.Node)
-		if err != nil {
-			return "", err
-		}
-		return n.ID, nodeAnswers(&n)
-	}
-	t, err := findTask(tx, target.Account, target.Job, target.Task)
-	if err != nil {
-		return "", err
-	}
-	switch {
-	case t.FilesRemoved:
-		return "", batch.Errorf(batch.CodeTaskFilesCleanedup, "The files of the task were removed because their retention time is over.")
-	case t.Node == "" || t.Bound && t.State == batch.TaskActive && t.ExecutionInfo.StartTime == nil:
-		return "", batch.Errorf(batch.CodeTaskFilesUnavailable, "The task has no files because it has not run yet.")
-	}
-	request.Job, request.Task = t.Job, t.ID
-	n, err := tx.Node(t.Node)
-	if errors.Is(err, store.ErrNotFound) {
-		return "", batch.Errorf(batch.CodeTaskFilesUnavailable, "The files of the task are gone with the compute node on which it ran.")
-	}
-	if err != nil {
-		return "", err
-	}
-	return n.ID, nodeAnswers(&n)
-}
-
-func nodeAnswers(n *batch.Node) error {
-	if n.InContact() {
-		return nil
-	}
-	return batch.Errorf(batch.CodeNodeNotReady, "The compute node is in state %s and cannot answer.", n.State)
-}
-
 // AnswerFile takes a node's answer to a request and hands it to the caller who
 // waits. For a read it returns when the caller has taken all of body, or does
 // not want more. ResourceNotFound if nobody waits.
-func (s *Service) AnswerFile(ctx context.Context, node batch.NodeID, token, id string, answer batch.FileAnswer, body io.Reader) error {
-	if err := s.CheckToken(ctx, node, token); err != nil {
+func (r *Room) AnswerFile(ctx context.Context, node batch.NodeID, token, id string, answer batch.FileAnswer, body io.Reader) error {
+	if err := r.CheckToken(ctx, node, token); err != nil {
 		return err
 	}
 	node = batch.NodeID(batch.Key(node))
-	w := s.files.take(node, id)
+	w := r.files.take(node, id)
 	if w == nil {
 		return batch.Errorf(batch.CodeResourceNotFound, "Nobody waits for this answer.")
 	}
@@ -163,9 +113,9 @@ func (s *Service) AnswerFile(ctx context.Context, node batch.NodeID, token, id s
 // CheckToken tells whether a call is the node's own, for those who want to know
 // before they read what it brings. NodeNotFound, AuthenticationFailed: it is
 // not.
-func (s *Service) CheckToken(ctx context.Context, node batch.NodeID, token string) error {
+func (r *Room) CheckToken(ctx context.Context, node batch.NodeID, token string) error {
 	node = batch.NodeID(batch.Key(node))
-	return s.db.View(ctx, func(tx *store.Tx) error {
+	return r.db.View(ctx, func(tx *store.Tx) error {
 		n, err := tx.Node(node)
 		if errors.Is(err, store.ErrNotFound) {
 			return batch.NotFound("compute node", node)

@@ -1,4 +1,4 @@
-package control
+package conversation
 
 import (
 	"cmp"
@@ -11,11 +11,11 @@ import (
 // answer is the node's orders, or nil if it has them already and the call can
 // be held.
 func (h *hearing) answer(must bool) (*batch.NodeOrders, error) {
-	n, r, s := &h.node, h.report, h.service
+	n, r, room := &h.node, h.report, h.room
 	if h.left {
-		return &batch.NodeOrders{Revision: n.Revision + 1, Lease: batch.DurationOf(s.lease), Boot: n.Boot, Image: n.Image, Leave: true}, nil
+		return &batch.NodeOrders{Revision: n.Revision + 1, Lease: batch.DurationOf(room.lease), Boot: n.Boot, Image: n.Image, Leave: true}, nil
 	}
-	if must || r.NoWait || r.Revision != n.Revision || r.Settings != n.Settings || s.files.fresh(n.ID, s.now()) {
+	if must || r.NoWait || r.Revision != n.Revision || r.Settings != n.Settings || room.files.fresh(n.ID, room.now()) {
 		return h.orders()
 	}
 	return nil, nil
@@ -25,7 +25,7 @@ func (h *hearing) answer(must bool) (*batch.NodeOrders, error) {
 func (h *hearing) orders() (*batch.NodeOrders, error) {
 	n := &h.node
 	o := &batch.NodeOrders{
-		Revision: n.Revision, Lease: batch.DurationOf(h.service.lease),
+		Revision: n.Revision, Lease: batch.DurationOf(h.room.lease),
 		Boot: n.Boot, Image: n.Image, Leave: h.leaves(),
 	}
 	var err error
@@ -40,7 +40,7 @@ func (h *hearing) orders() (*batch.NodeOrders, error) {
 	if o.Removals, err = h.tx.Removals(n.ID); err != nil {
 		return nil, err
 	}
-	o.Files = h.service.files.tell(n.ID, h.service.now())
+	o.Files = h.room.files.tell(n.ID, h.room.now())
 	return o, nil
 }
 
@@ -55,9 +55,9 @@ func (h *hearing) settings() (*batch.NodeSettings, error) {
 		return nil, err
 	}
 	return &batch.NodeSettings{
-		Version: n.Settings, Account: n.Account, AccountURL: h.service.accountURL(n.Account), Pool: p.ID, Node: n.ID,
+		Version: n.Settings, Account: n.Account, AccountURL: h.room.accountURL(n.Account), Pool: p.ID, Node: n.ID,
 		Dedicated: n.Dedicated, TaskSlots: p.TaskSlotsPerNode, Size: size, StartTask: n.StartTask,
-		UserAccounts: p.UserAccounts, AllowHosts: h.service.allowHosts,
+		UserAccounts: p.UserAccounts, AllowHosts: h.room.allowHosts,
 	}, nil
 }
 
@@ -103,7 +103,7 @@ func (h *hearing) taskRuns(refs []store.TaskRef) (map[taskKey]*batch.TaskRun, er
 	if len(refs) == 0 {
 		return nil, nil
 	}
-	tasks, err := h.tx.SpecificationsByRef(h.account, refs)
+	tasks, err := h.tx.SpecificationsByRef(h.node.Account, refs)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (h *hearing) taskRuns(refs []store.TaskRef) (map[taskKey]*batch.TaskRun, er
 	for i := range tasks {
 		t := &tasks[i]
 		if jobs[t.Job] == nil {
-			job, err := h.tx.Job(h.account, t.Job)
+			job, err := h.tx.Job(h.node.Account, t.Job)
 			if err != nil {
 				return nil, err
 			}

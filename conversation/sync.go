@@ -1,4 +1,4 @@
-package control
+package conversation
 
 import (
 	"context"
@@ -31,17 +31,17 @@ const (
 // AuthenticationFailed: the token is not the node's. Forbidden: a newer agent
 // speaks for the node. NodeNotFound: the node is no more. The agent ends its
 // tasks and itself upon each of these.
-func (s *Service) Sync(ctx context.Context, node batch.NodeID, token string, report batch.NodeReport) (batch.NodeOrders, error) {
+func (r *Room) Sync(ctx context.Context, node batch.NodeID, token string, report batch.NodeReport) (batch.NodeOrders, error) {
 	began := time.Now()
-	defer func() { s.metrics.syncs.Observe(time.Since(began).Seconds()) }()
+	defer func() { r.metrics.syncs.Observe(time.Since(began).Seconds()) }()
 	if report.Instance == "" || len(report.Instance) > maxInstance {
 		return batch.NodeOrders{}, batch.InvalidValue("instance", report.Instance, "It has 1 to %d bytes", maxInstance)
 	}
 	if len(report.Tasks) > maxReported || len(report.Removed) > maxReported {
 		return batch.NodeOrders{}, batch.InvalidValue("tasks", len(report.Tasks), "There are at most %d", maxReported)
 	}
-	call := nodeCall{service: s, node: batch.NodeID(batch.Key(node)), token: token, report: &report, at: s.now()}
-	watch := s.db.Watch(store.NodeTopic(call.node))
+	call := nodeCall{room: r, node: batch.NodeID(batch.Key(node)), token: token, report: &report, at: r.now()}
+	watch := r.db.Watch(store.NodeTopic(call.node))
 	defer watch.Close()
 	orders, err := call.begin(ctx)
 	if err != nil || orders != nil {
@@ -60,11 +60,11 @@ func value(orders *batch.NodeOrders) batch.NodeOrders {
 
 // nodeCall is one call of Sync.
 type nodeCall struct {
-	service *Service
-	node    batch.NodeID
-	token   string
-	report  *batch.NodeReport
-	at      time.Time // when it came
+	room   *Room
+	node   batch.NodeID
+	token  string
+	report *batch.NodeReport
+	at     time.Time // when it came
 }
 
 // final tells whether the report has something that the node repeats until the
@@ -89,7 +89,7 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 	}
 	var h *hearing
 	var orders *batch.NodeOrders
-	err := c.service.db.Glance(ctx, func(tx *store.Tx) (err error) {
+	err := c.room.db.Glance(ctx, func(tx *store.Tx) (err error) {
 		orders = nil
 		if h, err = c.hear(tx); err != nil {
 			return err
@@ -112,7 +112,7 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 
 // remember keeps what was read or written, now that it is on disk.
 func (c *nodeCall) remember(h *hearing) {
-	c.service.contacts.remember(c.node, h.node.Revision, h.holds)
+	c.room.memory.remember(c.node, h.node.Revision, h.holds)
 }
 
 // observe takes the report in a transaction that goes on if the caller hangs
@@ -122,7 +122,7 @@ func (c *nodeCall) observe(ctx context.Context) (*batch.NodeOrders, error) {
 	defer cancel()
 	var h *hearing
 	var orders *batch.NodeOrders
-	err := c.service.db.Update(ctx, func(tx *store.Tx) (err error) {
+	err := c.room.db.Update(ctx, func(tx *store.Tx) (err error) {
 		orders = nil
 		if h, err = c.hear(tx); err != nil {
 			return err
@@ -139,9 +139,9 @@ func (c *nodeCall) observe(ctx context.Context) (*batch.NodeOrders, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.service.metrics.observe(h)
+	c.room.metrics.observe(h)
 	if h.left {
-		c.service.contacts.forget(c.node)
+		c.room.memory.forget(c.node)
 	} else {
 		c.remember(h)
 	}
@@ -150,15 +150,15 @@ func (c *nodeCall) observe(ctx context.Context) (*batch.NodeOrders, error) {
 
 // wait holds the call.
 func (c *nodeCall) wait(ctx context.Context, watch *store.Watch) (*batch.NodeOrders, error) {
-	s := c.service
-	mine := s.contacts.wait(c.node)
-	defer s.contacts.done(c.node, mine)
-	s.metrics.waiting.Inc()
-	defer s.metrics.waiting.Dec()
-	if s.files.fresh(c.node, s.now()) { // asked for before this call could be woken
+	r := c.room
+	mine := r.memory.wait(c.node)
+	defer r.memory.done(c.node, mine)
+	r.metrics.waiting.Inc()
+	defer r.metrics.waiting.Dec()
+	if r.files.fresh(c.node, r.now()) { // asked for before this call could be woken
 		return c.look(ctx, true)
 	}
-	timer := time.NewTimer(s.files.patience(c.node, s.hold()))
+	timer := time.NewTimer(r.files.patience(c.node, r.hold()))
 	defer timer.Stop()
 	for {
 		select {
@@ -180,14 +180,14 @@ func (c *nodeCall) wait(ctx context.Context, watch *store.Watch) (*batch.NodeOrd
 
 // hold is how long a call without news is held: an answer renews the node's
 // lease, so two may go missing before it has run out.
-func (s *Service) hold() time.Duration { return min(syncWait, s.lease/3) }
+func (r *Room) hold() time.Duration { return min(syncWait, r.lease/3) }
 
 // look reads the orders as they are now; nil if there is nothing to say and
 // nothing must be said.
 func (c *nodeCall) look(ctx context.Context, must bool) (*batch.NodeOrders, error) {
 	var h *hearing
 	var orders *batch.NodeOrders
-	err := c.service.db.Glance(ctx, func(tx *store.Tx) (err error) {
+	err := c.room.db.Glance(ctx, func(tx *store.Tx) (err error) {
 		if h, err = c.hear(tx); err != nil {
 			return err
 		}
@@ -218,14 +218,16 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 	if n.Instance != "" && n.Instance != c.report.Instance && c.report.Revision != 0 {
 		return nil, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the compute node.")
 	}
-	stale := c.service.contacts.hear(c.node, c.at, c.report)
-	holds, known := c.service.contacts.holds(c.node, n.Revision)
+	stale := c.room.memory.hear(c.node, c.at, c.report)
+	holds, known := c.room.memory.holds(c.node, n.Revision)
 	if !known {
 		if holds, err = tx.HeldTasks(c.node); err != nil {
 			return nil, err
 		}
 	}
-	return &hearing{ledger: c.service.ledger(tx, n.Account), node: n, holds: holds, report: c.report, stale: stale}, nil
+	return &hearing{
+		Ledger: c.room.control.Ledger(tx, n.Account), room: c.room, tx: tx, node: n, holds: holds, report: c.report, stale: stale,
+	}, nil
 }
 
 func badToken() error {

@@ -1,4 +1,4 @@
-package control
+package conversation
 
 import (
 	"slices"
@@ -9,10 +9,10 @@ import (
 	"github.com/batchyard/batchyard/store"
 )
 
-// contacts knows when each node was heard last, the call of each that waits, and
+// memory knows when each node was heard last, the call of each that waits, and
 // what it holds. It is memory of this process: after a start every node counts as heard
 // at the start, so a restart costs a lost node at most one more lease.
-type contacts struct {
+type memory struct {
 	mu    sync.Mutex
 	nodes map[batch.NodeID]*contact // guarded by mu
 }
@@ -34,7 +34,7 @@ type call struct {
 	files      chan struct{} // receives when somebody asks for a file
 }
 
-func (c *contacts) of(node batch.NodeID) *contact {
+func (c *memory) of(node batch.NodeID) *contact {
 	if c.nodes == nil {
 		c.nodes = make(map[batch.NodeID]*contact)
 	}
@@ -48,7 +48,7 @@ func (c *contacts) of(node batch.NodeID) *contact {
 
 // hear notes that a node was in contact, and tells whether its report is out of
 // date because a newer one of the same agent came before.
-func (c *contacts) hear(node batch.NodeID, at time.Time, report *batch.NodeReport) (stale bool) {
+func (c *memory) hear(node batch.NodeID, at time.Time, report *batch.NodeReport) (stale bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.of(node)
@@ -66,7 +66,7 @@ func (c *contacts) hear(node batch.NodeID, at time.Time, report *batch.NodeRepor
 // raises the revision whenever a task is bound to the node, unbound from it or
 // asked back, so what was read once need not be read again. That a task has
 // begun does not raise it; whoever relies on a task's state reads the task.
-func (c *contacts) holds(node batch.NodeID, revision int64) ([]store.HeldTask, bool) {
+func (c *memory) holds(node batch.NodeID, revision int64) ([]store.HeldTask, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.nodes[node]
@@ -77,7 +77,7 @@ func (c *contacts) holds(node batch.NodeID, revision int64) ([]store.HeldTask, b
 }
 
 // remember keeps what a node holds at a revision. It must be on disk.
-func (c *contacts) remember(node batch.NodeID, revision int64, holds []store.HeldTask) {
+func (c *memory) remember(node batch.NodeID, revision int64, holds []store.HeldTask) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if entry := c.nodes[node]; entry != nil && revision >= entry.revision {
@@ -86,7 +86,7 @@ func (c *contacts) remember(node batch.NodeID, revision int64, holds []store.Hel
 }
 
 // expect counts a node as heard at a time unless it was heard already.
-func (c *contacts) expect(node batch.NodeID, at time.Time) {
+func (c *memory) expect(node batch.NodeID, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if entry := c.of(node); entry.at.IsZero() {
@@ -95,7 +95,7 @@ func (c *contacts) expect(node batch.NodeID, at time.Time) {
 }
 
 // last is when a node was heard; the zero time if never.
-func (c *contacts) last(node batch.NodeID) time.Time {
+func (c *memory) last(node batch.NodeID) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if entry := c.nodes[node]; entry != nil {
@@ -105,7 +105,7 @@ func (c *contacts) last(node batch.NodeID) time.Time {
 }
 
 // forget drops a node that is no more, or given up.
-func (c *contacts) forget(node batch.NodeID) {
+func (c *memory) forget(node batch.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.nodes, node)
@@ -113,7 +113,7 @@ func (c *contacts) forget(node batch.NodeID) {
 
 // silent returns the nodes not heard since a time, and when the next one was
 // heard, the zero time if there is none.
-func (c *contacts) silent(since time.Time) (nodes []batch.NodeID, next time.Time) {
+func (c *memory) silent(since time.Time) (nodes []batch.NodeID, next time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, entry := range c.nodes {
@@ -129,7 +129,7 @@ func (c *contacts) silent(since time.Time) (nodes []batch.NodeID, next time.Time
 }
 
 // wait registers a waiting call and sends an older one of the node home.
-func (c *contacts) wait(node batch.NodeID) *call {
+func (c *memory) wait(node batch.NodeID) *call {
 	mine := &call{superseded: make(chan struct{}), files: make(chan struct{}, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,7 +142,7 @@ func (c *contacts) wait(node batch.NodeID) *call {
 }
 
 // done ends the wait of a call.
-func (c *contacts) done(node batch.NodeID, mine *call) {
+func (c *memory) done(node batch.NodeID, mine *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if entry := c.nodes[node]; entry != nil && entry.call == mine {
@@ -151,7 +151,7 @@ func (c *contacts) done(node batch.NodeID, mine *call) {
 }
 
 // wake tells the waiting call of a node that somebody asks for a file.
-func (c *contacts) wake(node batch.NodeID) {
+func (c *memory) wake(node batch.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if entry := c.nodes[node]; entry != nil && entry.call != nil {
@@ -160,4 +160,11 @@ func (c *contacts) wake(node batch.NodeID) {
 		default:
 		}
 	}
+}
+
+// taskKey is how tasks are looked up in memory.
+type taskKey struct{ job, task string }
+
+func keyOf(job batch.JobID, task batch.TaskID) taskKey {
+	return taskKey{batch.Key(job), batch.Key(task)}
 }

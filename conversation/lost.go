@@ -1,0 +1,115 @@
+package conversation
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/store"
+)
+
+// giveUpAfter is how long a node may be silent before its tasks are queued
+// again. It is longer than the lease, by which time the agent has killed them.
+func (r *Room) giveUpAfter() time.Duration { return r.lease + r.lease/4 }
+
+// LoseNodes gives up the nodes that were silent for too long, and returns when
+// to look again. Nodes of which nothing was heard since the server began count
+// as heard when this is called first, or when something is asked of them that
+// only they can end, such as to leave.
+func (r *Room) LoseNodes(ctx context.Context) (next time.Time, err error) {
+	if err := r.expectNodes(ctx); err != nil {
+		return next, err
+	}
+	silent, heard := r.memory.silent(r.now().Add(-r.giveUpAfter()))
+	for _, id := range silent {
+		if err := r.loseNode(ctx, id); err != nil {
+			return time.Time{}, err
+		}
+	}
+	next = r.now().Add(r.giveUpAfter() / 4) // a node may be heard for the first time
+	if due := heard.Add(r.giveUpAfter()); !heard.IsZero() && due.Before(next) {
+		next = due
+	}
+	return next, nil
+}
+
+// expectNodes counts every node that should be heard as heard now unless it
+// was heard already.
+func (r *Room) expectNodes(ctx context.Context) error {
+	var nodes []batch.NodeID
+	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+		nodes, err = tx.AwaitedNodes()
+		return err
+	})
+	now := r.now()
+	for _, id := range nodes {
+		r.memory.expect(id, now)
+	}
+	return err
+}
+
+// loseNode gives up one node, unless it was heard in the meantime: a call of
+// the node notes its contact inside its transaction, and this one looks inside
+// its own.
+func (r *Room) loseNode(ctx context.Context, id batch.NodeID) error {
+	lost, gone := false, false
+	err := r.db.Update(ctx, func(tx *store.Tx) error {
+		lost, gone = false, false
+		if r.memory.last(id).After(r.now().Add(-r.giveUpAfter())) {
+			return nil
+		}
+		n, err := tx.Node(id)
+		if errors.Is(err, store.ErrNotFound) {
+			gone = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n.State == batch.NodeUnusable && !n.Unfit && n.BoundTasks == 0 && n.Leaving == "" {
+			gone = true // its provider has said so, and nothing is left to do
+			return nil
+		}
+		lost = true
+		l := r.control.Ledger(tx, n.Account)
+		if n.Leaving != "" {
+			return l.DropNode(&n)
+		}
+		l.Hold(&n)
+		l.Touch(n.ID)
+		if n.State != batch.NodeUnusable || n.Unfit {
+			n.Lose(batch.NodeUnknown, tx.Now())
+		}
+		if err := l.Requeue(n.ID); err != nil {
+			return err
+		}
+		return l.CloseHeld(&n)
+	})
+	if err == nil && (lost || gone) {
+		r.memory.forget(id)
+	}
+	if err == nil && lost {
+		r.metrics.lost.Inc()
+		r.log.Warn("lost contact with compute node", "node", id, "silent", r.giveUpAfter())
+	}
+	return err
+}
+
+// NodeGone notes that the provider of a node cannot bring its agent back. The
+// node is unusable from now on; what it may still run is queued again when its
+// lease is over.
+func (r *Room) NodeGone(ctx context.Context, id batch.NodeID) error {
+	return r.db.Update(ctx, func(tx *store.Tx) error {
+		n, err := tx.Node(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return batch.NotFound("compute node", id)
+		}
+		if err != nil || !n.Lose(batch.NodeUnusable, tx.Now()) {
+			return err
+		}
+		tx.Changed(control.TopicResize)
+		return tx.UpdateNode(&n)
+	})
+}
