@@ -240,6 +240,8 @@ func ownConnection(conn net.Conn) *connection {
 			conn = c.NetConn()
 		case *peekedConn:
 			conn = c.Conn
+		case *wordedConn:
+			conn = c.Conn
 		default:
 			return nil
 		}
@@ -251,7 +253,7 @@ type connectionKey struct{}
 
 // remember is a server's ConnContext.
 func remember(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connectionKey{}, ownConnection(conn))
+	return context.WithValue(rememberTLS(ctx, conn), connectionKey{}, ownConnection(conn))
 }
 
 // keepForNode notes that the caller of a request is a compute node: nothing

@@ -267,14 +267,14 @@ func (s *stack) servers(polls context.Context) []boundServer {
 	protocols.SetHTTP1(true)
 	make := func(listener net.Listener, callers *connections, handler http.Handler) boundServer {
 		return boundServer{&http.Server{
-			Handler: hasty(handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			Handler: knowTLS(hasty(handler)), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 			WriteTimeout: answerTimeout, Protocols: &protocols, ConnState: callers.observe, ConnContext: remember,
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}, listener}
 	}
 	servers := []boundServer{
-		make(s.api, s.apiCallers, s.apiHandler(polls)),
-		make(s.storage, s.blobCallers, s.blob),
+		make(&wordingListener{s.api, func() []byte { return api.Unreadable(time.Now()) }}, s.apiCallers, s.apiHandler(polls)),
+		make(&wordingListener{s.storage, func() []byte { return blob.Unreadable(time.Now()) }}, s.blobCallers, s.blob),
 	}
 	if s.debug != nil {
 		servers = append(servers, make(s.debug, s.debugCallers, s.debugHandler()))
