@@ -5,13 +5,13 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/batchyard/batchyard/agent/isolation"
-	"github.com/batchyard/batchyard/agent/link"
 	"github.com/batchyard/batchyard/agent/run"
 )
 
@@ -83,7 +83,7 @@ type holder struct {
 	node     run.NodeLimits
 	lease    int64 // when it ends, in nanoseconds of the boot clock; 0: never had
 	closing  bool
-	reporter *link.Link // the agent to tell of an end, nil if there is none
+	reporter *run.Wire // the agent to tell of an end, nil if there is none
 	births   uint64
 	forking  int          // tasks that are starting
 	settled  sync.Cond    // wakes who waits until there are none
@@ -161,7 +161,8 @@ func (h *holder) find(s *run.Spec, reply func(*run.Started, error)) (*task, erro
 	}
 	var err error
 	if t == nil {
-		t = &task{id: s.ID, spec: s, room: s.Room, yields: s.Yields}
+		// The name stays when the rest of the message is not needed any more.
+		t = &task{id: strings.Clone(s.ID), spec: s, room: s.Room, yields: s.Yields}
 		if len(h.tasks) >= maxHeld {
 			err = run.ErrFull
 		}

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/batchyard/batchyard/agent/link"
 	"github.com/batchyard/batchyard/agent/run"
 )
 
@@ -18,7 +17,7 @@ type hub struct {
 	serving  sync.WaitGroup
 
 	mu      sync.Mutex // guards current, timer, last, closed
-	current *link.Link
+	current *run.Wire
 	timer   *time.Timer
 	last    func(error) // answers the request to shut down
 	closed  bool
@@ -52,7 +51,7 @@ func (h *hub) lonely(held *holder) {
 	}
 }
 
-func (h *hub) join(l *link.Link) error {
+func (h *hub) join(l *run.Wire) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -66,7 +65,7 @@ func (h *hub) join(l *link.Link) error {
 	return nil
 }
 
-func (h *hub) leave(l *link.Link) {
+func (h *hub) leave(l *run.Wire) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.current == l {

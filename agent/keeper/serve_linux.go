@@ -27,28 +27,29 @@ func (k *keeper) accept() error {
 			k.log.Warn("connection was not accepted", "error", err)
 			time.Sleep(100 * time.Millisecond)
 		default:
-			k.hub.serving.Go(func() { k.serve(l) })
+			k.hub.serving.Go(func() { k.serve(&run.Wire{Link: l}) })
 		}
 	}
 }
 
 // visit is an agent that has said hello.
 type visit struct {
-	link  *link.Link
+	link  *run.Wire
 	hello run.Message
 	over  chan struct{}
 }
 
 // serve waits for an agent to say hello and has it attended to until it goes.
-func (k *keeper) serve(l *link.Link) {
+func (k *keeper) serve(l *run.Wire) {
 	defer l.Close()
 	v := &visit{link: l, over: make(chan struct{})}
 	_ = l.Patience(helloTime)
-	if err := v.hello.Receive(l); err != nil || v.hello.Hello == nil {
+	if err := l.Receive(&v.hello); err != nil || v.hello.Hello == nil {
 		k.log.Warn("connection did not say hello", "error", err)
 		return
 	}
 	_ = l.Patience(0)
+	l.Speak(v.hello.Hello.Version)
 	if err := k.hub.join(l); err != nil {
 		return
 	}
@@ -78,7 +79,7 @@ func (k *keeper) attendOne(v *visit, th *thread) {
 	k.greet(v.link, &v.hello)
 	var m run.Message
 	for {
-		if err := m.Receive(v.link); err != nil {
+		if err := v.link.Receive(&m); err != nil {
 			k.log.Debug("agent has gone", "error", err)
 			return
 		}
@@ -89,7 +90,7 @@ func (k *keeper) attendOne(v *visit, th *thread) {
 // greet answers hello. From the listing on, the agent hears of every end. What
 // an earlier agent had started last is waited for: an agent that does not find
 // it listed takes it for lost, and has it run a second time.
-func (k *keeper) greet(l *link.Link, m *run.Message) {
+func (k *keeper) greet(l *run.Wire, m *run.Message) {
 	h := k.holder
 	if m.Hello.Lease > 0 {
 		if err := h.setLease(m.Hello.Lease, k.timer); err != nil {
@@ -120,7 +121,7 @@ func (k *keeper) greet(l *link.Link, m *run.Message) {
 
 // quiet stops reporting to an agent that has gone. The next one would not expect
 // what it had lined up.
-func (k *keeper) quiet(l *link.Link) {
+func (k *keeper) quiet(l *run.Wire) {
 	k.holder.mu.Lock()
 	defer k.holder.mu.Unlock()
 	k.holder.clearLine(nil)
@@ -129,7 +130,7 @@ func (k *keeper) quiet(l *link.Link) {
 	}
 }
 
-func (k *keeper) handle(l *link.Link, m *run.Message, th *thread) {
+func (k *keeper) handle(l *run.Wire, m *run.Message, th *thread) {
 	id := m.ID
 	switch {
 	case m.Start != nil:
@@ -176,7 +177,7 @@ func (k *keeper) handle(l *link.Link, m *run.Message, th *thread) {
 }
 
 // answer ends a request that has no other reply. Requests with ID 0 want none.
-func answer(l *link.Link, id uint64, err error) {
+func answer(l *run.Wire, id uint64, err error) {
 	if id == 0 {
 		return
 	}

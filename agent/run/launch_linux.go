@@ -111,7 +111,7 @@ func retire(ctx context.Context, s *session) error {
 	defer stop()
 	for {
 		var m Message
-		if err := m.Receive(s.link); err != nil {
+		if err := s.link.Receive(&m); err != nil {
 			// The keeper closes the connection as its last act.
 			return ctx.Err()
 		}
@@ -127,7 +127,7 @@ func (k *Keeper) dial(ctx context.Context) (*session, error) {
 	lease := k.lease
 	k.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { l.Fail(ctx.Err()) })
-	s, err := greet(l, k.options.Node, lease)
+	s, err := greet(&Wire{Link: l}, k.options.Node, lease)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}

@@ -18,18 +18,20 @@ import (
 // encoding writes durations as numbers of nanoseconds.
 func encoding() json.Options { return jsonv1.FormatDurationAsNano(true) }
 
-// ProtocolVersion is what this program speaks. A keeper outlives upgrades of
-// the agent, so an agent must understand every keeper back to oldestVersion;
-// fields are only ever added.
+// ProtocolVersion is what this program speaks. A keeper outlives upgrades of the
+// agent as long as it holds tasks, so an agent must understand every keeper back
+// to oldestVersion; fields are only ever added. Each end says its version in its
+// greeting, which is JSON in all versions, and what follows is of the lower one.
 const (
-	ProtocolVersion = 2
+	ProtocolVersion = 3
 	oldestVersion   = 1
 	// lineVersion is the first that knows LineUp and Withdraw.
 	lineVersion = 2
+	// frameVersion is the first that reads and writes frames, see frame.go.
+	frameVersion = 3
 )
 
-// Message is one frame between agent and keeper: a length of four bytes,
-// then JSON. ID joins a request and its reply and is 0 for messages that have
+// Message is what agent and keeper say to each other. ID joins a request and its reply and is 0 for messages that have
 // none. Exactly one of the other fields is set, or none in a bare "done".
 type Message struct {
 	ID uint64 `json:"id,omitzero"`
@@ -45,6 +47,8 @@ type Message struct {
 	List     bool         `json:"list,omitzero"`
 	Shutdown bool         `json:"shutdown,omitzero"`
 	Bye      bool         `json:"bye,omitzero"`
+	// framed: the other end reads frames.
+	framed bool
 	// posted is called when a request that nobody hurries for is under way.
 	posted func()
 
@@ -84,22 +88,57 @@ type KillRequest struct {
 
 // AppendBinary appends the message's encoding.
 func (m *Message) AppendBinary(b []byte) ([]byte, error) {
+	if m.framed {
+		if out, ok := m.appendFrame(b); ok {
+			return out, nil
+		}
+	}
 	buffer := bytes.NewBuffer(b)
 	err := json.MarshalWrite(buffer, m, encoding())
 	return buffer.Bytes(), err
 }
 
-// Receive reads the next message of a link.
-func (m *Message) Receive(l *link.Link) error {
-	body, err := l.Receive()
-	if err != nil {
-		return err
-	}
+// UnmarshalBinary reads a message in either form, and keeps nothing of body.
+func (m *Message) UnmarshalBinary(body []byte) error {
 	*m = Message{}
+	if len(body) > 0 && body[0] != '{' {
+		return m.readFrame(body)
+	}
 	if err := json.Unmarshal(body, m, encoding()); err != nil {
 		return fmt.Errorf("decode message: %w", err)
 	}
 	return nil
+}
+
+// Wire carries messages over a link.
+type Wire struct {
+	*link.Link
+	frames bool
+}
+
+// Speak has messages be sent in the forms that the other end's version reads. It
+// is called before anybody else sends.
+func (w *Wire) Speak(version int) { w.frames = version >= frameVersion }
+
+// Send sends a message and never blocks, see [link.Link.Send].
+func (w *Wire) Send(m *Message) error {
+	m.framed = w.frames
+	return w.Link.Send(m)
+}
+
+// Post is Send for what nobody waits for, see [link.Link.Post].
+func (w *Wire) Post(m *Message) error {
+	m.framed = w.frames
+	return w.Link.Post(m)
+}
+
+// Receive reads the next message. Only one goroutine may call it.
+func (w *Wire) Receive(m *Message) error {
+	body, err := w.Link.Receive()
+	if err != nil {
+		return err
+	}
+	return m.UnmarshalBinary(body)
 }
 
 // KeeperConfig is what a client writes to a new keeper's standard input.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-
-	"github.com/batchyard/batchyard/agent/link"
 )
 
 // errGone says that a connection broke before a request was answered.
@@ -14,7 +12,7 @@ var errGone = errors.New("connection to the keeper broke")
 
 // session is one connection to a keeper, after hello.
 type session struct {
-	link    *link.Link
+	link    *Wire
 	welcome *Welcome
 	lease   int64         // the lease that hello told
 	gone    chan struct{} // closed when the connection has ended
@@ -27,11 +25,11 @@ type session struct {
 }
 
 // greet says hello on a new link and reads the keeper's welcome.
-func greet(l *link.Link, node NodeLimits, lease int64) (*session, error) {
+func greet(l *Wire, node NodeLimits, lease int64) (*session, error) {
 	err := l.Send(&Message{ID: 1, Hello: &Hello{Version: ProtocolVersion, Node: node, Lease: lease}})
 	var m Message
 	if err == nil {
-		err = m.Receive(l)
+		err = l.Receive(&m)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errGone, err)
@@ -45,6 +43,7 @@ func greet(l *link.Link, node NodeLimits, lease int64) (*session, error) {
 		return nil, fmt.Errorf("keeper speaks version %d of the protocol, this agent %d to %d",
 			m.Welcome.Version, oldestVersion, ProtocolVersion)
 	}
+	l.Speak(m.Welcome.Version)
 	return &session{
 		link:    l,
 		welcome: m.Welcome,
@@ -59,7 +58,7 @@ func greet(l *link.Link, node NodeLimits, lease int64) (*session, error) {
 func (s *session) read(exited func(*Held)) error {
 	for {
 		var m Message
-		if err := m.Receive(s.link); err != nil {
+		if err := s.link.Receive(&m); err != nil {
 			return err
 		}
 		if m.Exited != nil {
