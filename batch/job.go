@@ -114,9 +114,12 @@ type Job struct {
 	PreviousState               JobState
 	PreviousStateTransitionTime time.Time
 	StartTime                   time.Time
-	EndTime                     time.Time
-	TerminateReason             string
-	Counts                      TaskCounts
+	// StartLead is by how much dates were ahead, when the job began, of the clock
+	// that nobody sets, by which its limit of time is measured.
+	StartLead       time.Duration
+	EndTime         time.Time
+	TerminateReason string
+	Counts          TaskCounts
 	// Bound is how many of its tasks are bound to a node, begun or not.
 	Bound int64
 	// Disable is what the running disable does with tasks.

@@ -355,13 +355,14 @@ func NewTask(job *Job, s TaskSpecification, sequence int64, now time.Time) Task 
 }
 
 // FilesExpire is when the files of a completed task may be removed from its
-// node; the zero time while there are none to remove or no end to their stay.
+// node; the zero time while there are none to remove or no end to their stay. It
+// counts from when the service knows of the end: clocks of nodes differ.
 func (t *Task) FilesExpire() time.Time {
-	end, retention := t.ExecutionInfo.EndTime, t.Constraints.RetentionTime
-	if t.State != TaskCompleted || t.Node == "" || t.FilesRemoved || end == nil || *retention == Unlimited {
+	retention := *t.Constraints.RetentionTime
+	if t.State != TaskCompleted || t.Node == "" || t.FilesRemoved || retention == Unlimited {
 		return time.Time{}
 	}
-	return end.Add(retention.Std())
+	return t.StateTransitionTime.Add(retention.Std())
 }
 
 // Run is what a node needs to run the task; common settings of the job come
@@ -404,7 +405,8 @@ func (t *Task) Bind(node NodeID) error {
 // unbind frees the task from its node; where it ran stays known.
 func (t *Task) unbind() { t.Bound, t.Release = false, "" }
 
-// Start notes that the bound attempt has begun.
+// Start notes that the bound attempt has begun, as its node says, whose clock may
+// be another: not before the task was queued, and not later than now.
 func (t *Task) Start(start, now time.Time) error {
 	if t.State == TaskRunning {
 		return nil
@@ -412,7 +414,7 @@ func (t *Task) Start(start, now time.Time) error {
 	if err := t.move(TaskRunning, now); err != nil {
 		return err
 	}
-	begun := At(start)
+	begun := At(within(t.PreviousStateTransitionTime, start, now))
 	t.ExecutionInfo.StartTime, t.ExecutionInfo.EndTime = &begun, nil
 	t.ExecutionInfo.ExitCode, t.ExecutionInfo.FailureInfo, t.ExecutionInfo.Result = nil, nil, ""
 	return nil
@@ -426,7 +428,8 @@ func (t *Task) Finish(start time.Time, o Outcome, now time.Time) error {
 		return err
 	}
 	info := &t.ExecutionInfo
-	info.EndTime, info.ExitCode, info.FailureInfo = &o.End, o.ExitCode, o.Failure
+	end := At(within(info.StartTime.Time, o.End.Time, now))
+	info.EndTime, info.ExitCode, info.FailureInfo = &end, o.ExitCode, o.Failure
 	t.unbind()
 	if o.Failure == nil {
 		info.Result = ResultSuccess
@@ -440,6 +443,17 @@ func (t *Task) Finish(start time.Time, o Outcome, now time.Time) error {
 		return t.move(TaskActive, now)
 	}
 	return t.move(TaskCompleted, now)
+}
+
+// within is a time of another clock, put between two times of ours.
+func within(first, t, last time.Time) time.Time {
+	switch {
+	case t.Before(first):
+		return first
+	case t.After(last):
+		return last
+	}
+	return t
 }
 
 // retryable tells whether a failure is one for which the command runs again: an

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/batchyard/batchyard/store"
 )
 
 // Clock is the clock of one machine. Its date may be set; its monotonic
@@ -13,6 +15,12 @@ type Clock struct{ ahead atomic.Int64 }
 // Now is the time of the bubble under the date of the machine.
 func (c *Clock) Now() time.Time {
 	return dated(time.Now(), time.Duration(c.ahead.Load()))
+}
+
+// read is what a server reads: the machine is up as long as the bubble is there.
+func (c *Clock) read() store.Reading {
+	now := time.Now()
+	return store.Reading{Wall: c.Now().Round(0), Boot: "bubble", Up: time.Duration(now.UnixNano())}
 }
 
 // Jump sets the date ahead, or back if by is negative, by whole seconds.

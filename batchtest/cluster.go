@@ -121,7 +121,7 @@ func (c *Cluster) StartServer() {
 	if c.current() != nil {
 		return
 	}
-	db, err := store.Open(context.Background(), store.Options{URL: c.database(), Now: c.Clock.Now, Log: c.log})
+	db, err := store.Open(context.Background(), store.Options{URL: c.database(), Clock: c.Clock.read, Log: c.log})
 	c.check(err)
 	s := &server{db: db, Service: control.New(control.Options{DB: db, Log: c.log})}
 	s.Room = conversation.New(conversation.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Lease: c.options.Lease, Log: c.log})
@@ -129,7 +129,7 @@ func (c *Cluster) StartServer() {
 	s.dying, s.kill = context.WithCancel(context.Background())
 	for _, loop := range []func(context.Context) error{
 		scheduler.New(scheduler.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Log: c.log}).Run,
-		upkeep.New(upkeep.Options{DB: db, Control: s.Service, Nodes: s.Room, Now: c.Clock.Now, Log: c.log}).Run,
+		upkeep.New(upkeep.Options{DB: db, Control: s.Service, Nodes: s.Room, Log: c.log}).Run,
 		func(ctx context.Context) error { return c.staff(ctx, s) },
 	} {
 		s.calls.Go(func() {

@@ -43,7 +43,7 @@ type clock struct {
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
+	return time.Now().Add(c.ahead).Round(0) // a played time: that of the machine's other clocks does not matter
 }
 
 func (c *clock) advance(d time.Duration) {

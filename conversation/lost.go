@@ -28,11 +28,11 @@ func (r *Room) LoseNodes(ctx context.Context) (next time.Time, err error) {
 			return time.Time{}, err
 		}
 	}
-	next = r.now().Add(r.giveUpAfter() / 4) // a node may be heard for the first time
-	if due := heard.Add(r.giveUpAfter()); !heard.IsZero() && due.Before(next) {
-		next = due
+	wait := r.giveUpAfter() / 4 // a node may be heard for the first time
+	if !heard.IsZero() {
+		wait = min(wait, heard.Add(r.giveUpAfter()).Sub(r.now()))
 	}
-	return next, nil
+	return r.db.Now().Add(wait), nil
 }
 
 // expectNodes counts every node that should be heard as heard now unless it

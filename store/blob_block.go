@@ -76,7 +76,7 @@ func (tx *Tx) PutBlobBlock(container, blob string, b BlobBlock) ([]string, error
 	_, err = tx.Exec(`
 		INSERT INTO storage_blocks (container, blob, block, size, file, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
-		container, blob, b.Block, b.Size, b.File, tx.Now().UnixMicro())
+		container, blob, b.Block, b.Size, b.File, tx.due(tx.Now()))
 	if err != nil {
 		return nil, fmt.Errorf("add block: %w", err)
 	}

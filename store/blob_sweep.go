@@ -65,7 +65,7 @@ func (tx *Tx) ExpireBlobBlocks(before time.Time, limit int) (freed []string, don
 		FROM storage_blocks
 		GROUP BY container, blob
 		HAVING max(created_at) < $1
-		LIMIT $2`, before.UnixMicro(), limit)
+		LIMIT $2`, tx.due(before), limit)
 	stale, err := all("find stale blocks", rows, err, func(row scanner) (key [2]string, err error) {
 		return key, row.Scan(&key[0], &key[1])
 	})

@@ -16,8 +16,9 @@ import (
 // schema is the same text for both, so that a copy of the one can be put back as
 // the other.
 
-// copiedTables are all tables but those of migrations and of leases, which say
-// who is alive, and so nothing that holds later.
+// copiedTables are all tables but those of migrations, of leases, which say who
+// is alive, and so nothing that holds later, and of the clock: the copy is written
+// by the same one.
 var copiedTables = []string{
 	"account", "pool", "node", "job", "task", "removal",
 	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
@@ -71,7 +72,7 @@ func (r *Reader) vacuumInto(ctx context.Context, path string) error {
 
 // export copies row by row, from a snapshot.
 func (r *Reader) export(ctx context.Context, path string) (err error) {
-	target, err := Open(ctx, Options{URL: path, Now: r.db.now})
+	target, err := Open(ctx, Options{URL: path, clock: r.db.clock})
 	if err != nil {
 		return err
 	}
@@ -184,11 +185,12 @@ var errHalfRestored = errors.New("its restore was not finished: restore it again
 // until another Import has begun anew and finished.
 func Import(ctx context.Context, copied string, o Options) (err error) {
 	o.Alone, o.restoring = true, true
-	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now}, false)
+	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now, Clock: o.Clock}, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	o.clock = from.db.clock // what is due goes by it
 	to, err := Open(ctx, o)
 	if err != nil {
 		return err

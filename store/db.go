@@ -31,21 +31,27 @@ type Options struct {
 	// that is always so.
 	Alone bool
 
-	// Now reads the clock; time.Now if nil.
+	// Now reads the date; time.Now if nil.
 	Now func() time.Time
+
+	// Clock reads the date and the clock that nobody sets. If it is nil the
+	// date is that of Now, and the other clock the machine's; where Now gives
+	// times without a monotonic part, time is played and there is no other.
+	Clock func() Reading
 
 	// Log gets slow updates, migrations and trouble with checkpoints and
 	// notifications; discarded if nil.
 	Log *slog.Logger
 
-	restoring bool // what is not all there is opened too
+	restoring bool   // what is not all there is opened too
+	clock     *clock // of the database that this is to be a copy of
 }
 
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
 	dialect *dialect
 	alone   bool
-	now     func() time.Time
+	clock   *clock
 	log     *slog.Logger
 
 	readers chan *session // nil where a connection has yet to be opened
@@ -63,20 +69,31 @@ type DB struct {
 // Open opens the database, brings its schema up to date and starts the writer.
 // It fails with ErrInUse if another server has the SQLite file open.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{alone: o.Alone, now: o.Now, log: o.Log, changes: newChanges(), closed: make(chan struct{})}
-	if err := db.open(ctx, o.URL); err != nil {
+	db := &DB{alone: o.Alone, clock: o.newClock(), log: o.Log, changes: newChanges(), closed: make(chan struct{})}
+	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.undo())
 	}
 	if err := db.refuseHalf(ctx, o.restoring); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.Close())
 	}
 	return db, nil
+}
+
+// newClock is the clock of a database that is opened so, before it has read what
+// the database knows of time.
+func (o *Options) newClock() *clock {
+	switch {
+	case o.clock != nil:
+		return o.clock.of(o.Log)
+	case o.Clock != nil:
+		return newClock(o.Clock, o.Log)
+	case o.Now != nil:
+		return newClock(machineClock(o.Now), o.Log)
+	}
+	return newClock(machineClock(time.Now), o.Log)
 }
 
 // refuseHalf keeps a server from a database whose restore was killed.
@@ -93,20 +110,25 @@ func (db *DB) refuseHalf(ctx context.Context, restoring bool) error {
 	})
 }
 
-func (db *DB) open(ctx context.Context, url string) error {
+func (db *DB) open(ctx context.Context, o Options) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
 	open := openSQLite
-	if isPostgres(url) {
+	if isPostgres(o.URL) {
 		open = openPostgres
 	}
-	pools, err := open(ctx, db, url)
+	pools, err := open(ctx, db, o.URL)
 	if err != nil {
 		return err
 	}
 	db.readers = make(chan *session, db.dialect.readers)
 	for range db.dialect.readers {
 		db.readers <- nil
+	}
+	if o.clock == nil {
+		if err := db.View(ctx, func(tx *Tx) error { return db.clock.load(tx.QueryRow(selectClock)) }); err != nil {
+			return err
+		}
 	}
 	db.writer = newWriter(db, pools)
 	db.start(func() { db.writer.run() })
@@ -168,7 +190,7 @@ func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
 		}
 		db.readers <- s
 	}()
-	err = fn(&Tx{ctx: ctx, session: s, now: db.moment(), readOnly: true})
+	err = fn(db.newTx(ctx, s, true))
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(ctx.Err(), err) // drivers name a canceled statement in their own ways
 	}
@@ -245,10 +267,10 @@ type Stats struct {
 // Stats returns the writer's counters.
 func (db *DB) Stats() Stats { return db.writer.stats() }
 
-// moment is the time of a transaction: UTC, in the microseconds that a column
-// keeps, so that a value written and read again is the same.
-func (db *DB) moment() time.Time {
-	return db.now().UTC().Truncate(time.Microsecond)
+// newTx is a transaction at this moment.
+func (db *DB) newTx(ctx context.Context, s *session, readOnly bool) *Tx {
+	date, steady := db.clock.tell()
+	return &Tx{ctx: ctx, session: s, now: date, lead: date.Sub(steady), readOnly: readOnly}
 }
 
 // pools is what the opening of a database hands to Open.

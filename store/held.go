@@ -45,7 +45,7 @@ func (tx *Tx) RetainedUntil(node batch.NodeID) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("get retention of node: %w", err)
 	}
-	return moment(at), nil
+	return tx.dueDate(at), nil
 }
 
 // RunsByRef returns the named tasks, as far as they exist, in any order and in

@@ -46,6 +46,7 @@ type jobBody struct {
 	Specification   batch.JobSpecification `json:"specification"`
 	TerminateReason string                 `json:"terminateReason,omitempty"`
 	Disable         batch.DisableTasks     `json:"disable,omitempty"`
+	StartLead       int64                  `json:"startLead,omitzero"` // in microseconds
 }
 
 const jobColumns = `account, state, changed, prev_state, prev_changed, created, stamp, started, ended,
@@ -69,9 +70,10 @@ func (tx *Tx) Jobs(account batch.AccountName, list List) ([]batch.Job, error) {
 	return listed("list jobs", list, rows, err, scanJob)
 }
 
-// InsertJob adds a job. If there is one of that key the error is one that
+// InsertJob adds a job, which begins now. If there is one of that key the error is one that
 // IsDuplicate knows.
 func (tx *Tx) InsertJob(j *batch.Job) error {
+	j.StartLead = tx.lead
 	args, err := jobArgs(j)
 	if err != nil {
 		return err
@@ -106,16 +108,22 @@ func (tx *Tx) UpdateJob(j *batch.Job) error {
 
 // jobArgs are the parameters of InsertJob and UpdateJob.
 func jobArgs(j *batch.Job) ([]any, error) {
-	body, err := encode(&jobBody{Specification: j.JobSpecification, TerminateReason: j.TerminateReason, Disable: j.Disable})
+	body, err := encode(&jobBody{
+		Specification: j.JobSpecification, TerminateReason: j.TerminateReason, Disable: j.Disable, StartLead: j.StartLead.Microseconds(),
+	})
 	if err != nil {
 		return nil, err
+	}
+	expires := j.Expires()
+	if !expires.IsZero() {
+		expires = expires.Add(-j.StartLead)
 	}
 	c := j.Counts
 	return []any{
 		string(j.Account), batch.Key(j.ID), name(j.ID), j.DisplayName, batch.Key(j.PoolInfo.PoolID), string(j.PoolInfo.PoolID),
 		string(j.State), micros(j.StateTransitionTime), string(j.PreviousState), micros(j.PreviousStateTransitionTime),
 		int64(j.Stamp), j.Priority, *j.MaxParallelTasks, string(j.OnAllTasksComplete), string(j.OnTaskFailure),
-		micros(j.StartTime), micros(j.EndTime), micros(j.Expires()),
+		micros(j.StartTime), micros(j.EndTime), micros(expires),
 		c.Active, c.Running, c.Succeeded, c.Failed, c.ActiveSlots, c.RunningSlots, c.SucceededSlots, c.FailedSlots, j.Bound, body,
 	}, nil
 }
@@ -186,7 +194,7 @@ func (tx *Tx) ExpiringJobs(by time.Time) ([]JobRef, error) {
 		SELECT account, id, name
 		FROM job
 		WHERE expires IS NOT NULL AND expires <= $1 AND state IN ('active', 'disabling', 'disabled', 'enabling')
-		ORDER BY expires, account, id`, by.UnixMicro())
+		ORDER BY expires, account, id`, tx.due(by))
 	return all("list expiring jobs", rows, err, scanJobRef)
 }
 
@@ -200,7 +208,7 @@ func (tx *Tx) NextJobExpiry() (time.Time, bool, error) {
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("get next job expiry: %w", err)
 	}
-	return moment(at), at.Valid, nil
+	return tx.dueDate(at), at.Valid, nil
 }
 
 // ReadyJobs returns the jobs of a pool that may start tasks and have some that
@@ -244,6 +252,7 @@ func scanJob(row scanner) (batch.Job, error) {
 		return j, err
 	}
 	j.JobSpecification, j.TerminateReason, j.Disable = body.Specification, body.TerminateReason, body.Disable
+	j.StartLead = time.Duration(body.StartLead) * time.Microsecond
 	j.StateTransitionTime, j.PreviousStateTransitionTime = moment(changed), moment(previous)
 	j.CreationTime, j.StartTime, j.EndTime = moment(created), moment(started), moment(ended)
 	return j, nil

@@ -56,7 +56,7 @@ func (tx *Tx) Node(id batch.NodeID) (batch.Node, error) {
 	return one("get node", tx.QueryRow(`
 		SELECT `+nodeColumns+`
 		FROM node
-		WHERE id = $1`, batch.Key(id)), scanNode)
+		WHERE id = $1`, batch.Key(id)), tx.scanNode)
 }
 
 // Nodes returns the nodes of a pool, with the IDs of their recent tasks.
@@ -66,7 +66,7 @@ func (tx *Tx) Nodes(account batch.AccountName, pool batch.PoolID, list List) ([]
 		FROM node
 		WHERE account = $1 AND pool = $2`, "id", string(account), batch.Key(pool))
 	rows, err := tx.Query(text, args...)
-	return listed("list nodes", list, rows, err, scanNode)
+	return listed("list nodes", list, rows, err, tx.scanNode)
 }
 
 // NodesByID returns the named nodes, as far as they exist, in any order.
@@ -81,7 +81,7 @@ func (tx *Tx) NodesByID(ids []batch.NodeID) ([]batch.Node, error) {
 			SELECT `+nodeColumns+`
 			FROM node
 			WHERE id IN (`+parameters(1, to-from)+`)`, args...)
-		some, err := all("get nodes", rows, err, scanNode)
+		some, err := all("get nodes", rows, err, tx.scanNode)
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +96,7 @@ func (tx *Tx) AllNodes() ([]batch.Node, error) {
 		SELECT ` + nodeColumns + `
 		FROM node
 		ORDER BY account, pool, id`)
-	return all("list all nodes", rows, err, scanNode)
+	return all("list all nodes", rows, err, tx.scanNode)
 }
 
 // AwaitedNodes names the nodes of all pools that should be heard: those that
@@ -116,7 +116,7 @@ func (tx *Tx) AwaitedNodes() ([]batch.NodeID, error) {
 func (tx *Tx) InsertNodes(nodes []batch.Node) error {
 	for i := range nodes {
 		n := &nodes[i]
-		start, recent, body, err := encodeNode(n)
+		start, recent, body, err := tx.encodeNode(n)
 		if err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (tx *Tx) InsertNodes(nodes []batch.Node) error {
 // UpdateNode writes the whole node, its counts and its revision included.
 // ErrNotFound if it is gone.
 func (tx *Tx) UpdateNode(n *batch.Node) error {
-	start, recent, body, err := encodeNode(n)
+	start, recent, body, err := tx.encodeNode(n)
 	if err != nil {
 		return err
 	}
@@ -310,14 +310,14 @@ func scanSlots(row scanner) (NodeSlots, error) {
 // pace is what the column keeps: tasks in a thousand seconds.
 func pace(n *batch.Node) int64 { return int64(math.Round(n.Pace * 1000)) }
 
-func encodeNode(n *batch.Node) (start, recent, body string, err error) {
+func (tx *Tx) encodeNode(n *batch.Node) (start, recent, body string, err error) {
 	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, Unfit: n.Unfit, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage}
 	if !n.AgentTime.IsZero() {
 		at := batch.At(n.AgentTime)
 		rest.AgentTime = &at
 	}
 	if !n.HoldUntil.IsZero() {
-		until := batch.At(n.HoldUntil)
+		until := batch.At(n.HoldUntil.Add(-tx.lead))
 		rest.HoldUntil = &until
 	}
 	if start, err = encode(n.StartTask); err != nil {
@@ -334,7 +334,7 @@ func encodeNode(n *batch.Node) (start, recent, body string, err error) {
 	return start, recent, body, err
 }
 
-func scanNode(row scanner) (batch.Node, error) {
+func (tx *Tx) scanNode(row scanner) (batch.Node, error) {
 	var n batch.Node
 	var changed, allocated, booted, paceAt sql.NullInt64
 	var milli int64
@@ -348,10 +348,10 @@ func scanNode(row scanner) (batch.Node, error) {
 	}
 	n.StateTransitionTime, n.AllocationTime, n.LastBootTime = moment(changed), moment(allocated), moment(booted)
 	n.Pace, n.PaceTime = float64(milli)/1000, moment(paceAt)
-	return n, decodeNode(&n, recent, start, body)
+	return n, tx.decodeNode(&n, recent, start, body)
 }
 
-func decodeNode(n *batch.Node, recent, start, body []byte) error {
+func (tx *Tx) decodeNode(n *batch.Node, recent, start, body []byte) error {
 	var refs []recentTask
 	if err := decode(recent, &refs); err != nil {
 		return err
@@ -372,7 +372,7 @@ func decodeNode(n *batch.Node, recent, start, body []byte) error {
 		n.AgentTime = rest.AgentTime.Time
 	}
 	if rest.HoldUntil != nil {
-		n.HoldUntil = rest.HoldUntil.Time
+		n.HoldUntil = rest.HoldUntil.Add(tx.lead)
 	}
 	return nil
 }

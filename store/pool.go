@@ -28,7 +28,7 @@ func (tx *Tx) Pool(account batch.AccountName, id batch.PoolID) (batch.Pool, erro
 	return one("get pool", tx.QueryRow(`
 		SELECT `+poolColumns+`
 		FROM pool
-		WHERE account = $1 AND id = $2`, string(account), batch.Key(id)), scanPool)
+		WHERE account = $1 AND id = $2`, string(account), batch.Key(id)), tx.scanPool)
 }
 
 // PoolVersion returns the stamp and the state of a pool, which is less than the
@@ -51,7 +51,7 @@ func (tx *Tx) Pools(account batch.AccountName, list List) ([]batch.Pool, error) 
 		FROM pool
 		WHERE account = $1`, "id", string(account))
 	rows, err := tx.Query(text, args...)
-	return listed("list pools", list, rows, err, scanPool)
+	return listed("list pools", list, rows, err, tx.scanPool)
 }
 
 // ResizingPools returns the pools of all accounts whose number of nodes is
@@ -62,7 +62,7 @@ func (tx *Tx) ResizingPools() ([]batch.Pool, error) {
 		FROM pool
 		WHERE allocation_state <> 'steady' OR state = 'deleting'
 		ORDER BY account, id`)
-	return all("list resizing pools", rows, err, scanPool)
+	return all("list resizing pools", rows, err, tx.scanPool)
 }
 
 // ActivePools names the pools of all accounts that are not being deleted.
@@ -80,7 +80,7 @@ func (tx *Tx) ActivePools() ([]PoolRef, error) {
 // InsertPool adds a pool. If there is one of that key the error is one that
 // IsDuplicate knows.
 func (tx *Tx) InsertPool(p *batch.Pool) error {
-	body, err := encodePool(p)
+	body, err := tx.encodePool(p)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (tx *Tx) InsertPool(p *batch.Pool) error {
 // UpdatePool writes the whole pool, its counts of nodes included. ErrNotFound if
 // it is gone.
 func (tx *Tx) UpdatePool(p *batch.Pool) error {
-	body, err := encodePool(p)
+	body, err := tx.encodePool(p)
 	if err != nil {
 		return err
 	}
@@ -171,16 +171,16 @@ func addNodeCount(counts map[string]batch.PoolNodeCounts, row scanner) error {
 	return nil
 }
 
-func encodePool(p *batch.Pool) (string, error) {
+func (tx *Tx) encodePool(p *batch.Pool) (string, error) {
 	body := poolBody{Specification: p.PoolSpecification, ResizeErrors: p.ResizeErrors, Deallocation: p.Deallocation}
 	if !p.ResizeDeadline.IsZero() {
-		at := batch.At(p.ResizeDeadline)
+		at := batch.At(p.ResizeDeadline.Add(-tx.lead))
 		body.ResizeDeadline = &at
 	}
 	return encode(&body)
 }
 
-func scanPool(row scanner) (batch.Pool, error) {
+func (tx *Tx) scanPool(row scanner) (batch.Pool, error) {
 	var p batch.Pool
 	var changed, allocationChanged, created sql.NullInt64
 	var text []byte
@@ -196,7 +196,7 @@ func scanPool(row scanner) (batch.Pool, error) {
 	p.PoolSpecification = body.Specification
 	p.ResizeErrors, p.Deallocation = body.ResizeErrors, body.Deallocation
 	if body.ResizeDeadline != nil {
-		p.ResizeDeadline = body.ResizeDeadline.Time
+		p.ResizeDeadline = body.ResizeDeadline.Add(tx.lead)
 	}
 	p.StateTransitionTime, p.AllocationStateTransitionTime, p.CreationTime = moment(changed), moment(allocationChanged), moment(created)
 	return p, nil

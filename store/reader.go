@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -24,17 +23,17 @@ type Reader struct {
 	Schema int64
 }
 
+// clockSchema is the first schema with a clock.
+const clockSchema = 4
+
 // OpenReader opens a database that exists. It fails if the database has another
 // schema than this program, unless any is asked for: then only CopyTo is of use
 // on SQLite.
 func OpenReader(ctx context.Context, o Options, anySchema bool) (*Reader, error) {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reader{db: &DB{now: o.Now, log: o.Log, changes: newChanges(), closed: make(chan struct{})}}
+	r := &Reader{db: &DB{clock: o.newClock(), log: o.Log, changes: newChanges(), closed: make(chan struct{})}}
 	open := r.openSQLite
 	if isPostgres(o.URL) {
 		open = r.openPostgres
@@ -49,6 +48,11 @@ func OpenReader(ctx context.Context, o Options, anySchema bool) (*Reader, error)
 	r.db.readers = make(chan *session, r.db.dialect.readers)
 	for range r.db.dialect.readers {
 		r.db.readers <- nil
+	}
+	if r.Schema >= clockSchema {
+		if err := r.View(ctx, func(tx *Tx) error { return r.db.clock.load(tx.QueryRow(selectClock)) }); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database: %w", err), r.db.undo())
+		}
 	}
 	return r, nil
 }

@@ -98,7 +98,7 @@ func (tx *Tx) ExpiredTasks(by time.Time, limit int) ([]batch.Task, error) {
 		FROM task
 		WHERE task.expires > 0 AND task.expires <= $1
 		ORDER BY task.expires
-		LIMIT $2`, by.UnixMicro(), limit)
+		LIMIT $2`, tx.due(by), limit)
 	return all("list expired tasks", rows, err, scanShort)
 }
 
@@ -112,7 +112,7 @@ func (tx *Tx) NextTaskExpiry() (time.Time, bool, error) {
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("get next task expiry: %w", err)
 	}
-	return moment(at), at.Valid, nil
+	return tx.dueDate(at), at.Valid, nil
 }
 
 // InsertTasks adds tasks that are new and wait for a node, all of one job. It
@@ -202,7 +202,7 @@ var runTypes = []string{
 }
 
 // runArgs are the values of these columns.
-func runArgs(args []any, t *batch.Task) ([]any, error) {
+func (tx *Tx) runArgs(args []any, t *batch.Task) ([]any, error) {
 	info := &t.ExecutionInfo
 	var failure, exitCode any
 	if info.FailureInfo != nil {
@@ -219,15 +219,17 @@ func runArgs(args []any, t *batch.Task) ([]any, error) {
 		string(t.State), micros(t.StateTransitionTime), string(t.PreviousState), micros(t.PreviousStateTransitionTime),
 		batch.Key(t.Node), t.Bound, t.Attempt, string(t.Release), int64(t.Stamp),
 		microsAt(info.StartTime), microsAt(info.EndTime), exitCode, failure, info.RetryCount, microsAt(info.LastRetryTime),
-		info.RequeueCount, microsAt(info.LastRequeueTime), string(info.Result), expires(t)), nil
+		info.RequeueCount, microsAt(info.LastRequeueTime), string(info.Result), tx.expires(t)), nil
 }
 
-// expires is when the task's files may go, as its column says it.
-func expires(t *batch.Task) any {
+// expires is when the task's files may go, as its column says it. A completed task
+// is not written again before its files have gone, so the date of its completion is
+// of this transaction.
+func (tx *Tx) expires(t *batch.Task) any {
 	if t.FilesRemoved {
 		return 0
 	}
-	return micros(t.FilesExpire())
+	return tx.due(t.FilesExpire())
 }
 
 // UpdateTask writes the whole task, its specification included. ErrNotFound if
@@ -237,7 +239,7 @@ func (tx *Tx) UpdateTask(t *batch.Task) error {
 	if err != nil {
 		return err
 	}
-	args, err := runArgs([]any{string(t.Account), batch.Key(t.Job), batch.Key(t.ID)}, t)
+	args, err := tx.runArgs([]any{string(t.Account), batch.Key(t.Job), batch.Key(t.ID)}, t)
 	if err != nil {
 		return err
 	}
@@ -263,7 +265,7 @@ func (tx *Tx) SaveRuns(tasks []batch.Task) error {
 		for i := range tasks[from:to] {
 			t := &tasks[from+i]
 			var err error
-			if args, err = runArgs(append(args, batch.Key(t.Job), batch.Key(t.ID)), t); err != nil {
+			if args, err = tx.runArgs(append(args, batch.Key(t.Job), batch.Key(t.ID)), t); err != nil {
 				return err
 			}
 		}

@@ -17,13 +17,17 @@ type Tx struct {
 	ctx      context.Context //nolint:containedctx // a transaction is one call, and its methods need no context each
 	session  *session
 	now      time.Time
+	lead     time.Duration // by which now is ahead of the steady clock
 	readOnly bool
 	topics   []string
 	failed   error // the first statement of an update that failed
 }
 
-// Now is the time of the transaction, UTC, in whole microseconds; it stays the
-// same throughout.
+// Now is the date of the transaction, UTC, in whole microseconds; it stays the
+// same throughout. No transaction has an earlier one than those before it, even
+// if the machine's date is set back. Moments that the database says are due are to
+// be compared with it, and with nothing that was read in another transaction: they
+// move with the date when that is set.
 func (tx *Tx) Now() time.Time { return tx.now }
 
 // Exec runs a statement that returns no rows and says how many it affected.

@@ -250,7 +250,7 @@ func (g *group) apply(ctx context.Context, u *update) error {
 	if err := g.protect(ctx); err != nil {
 		return err
 	}
-	tx := &Tx{ctx: ctx, session: w.session, now: w.db.moment()}
+	tx := w.db.newTx(ctx, w.session, false)
 	u.err = w.call(u.fn, tx)
 	u.topics = tx.topics
 	if u.err == nil && (tx.failed != nil || w.db.dialect.aborted(w.session)) {
@@ -305,6 +305,10 @@ func (g *group) commit(ctx context.Context) error {
 			topics = append(topics, u.topics...)
 		}
 	}
+	kept, err := w.db.clock.keep(ctx, w.session)
+	if err != nil {
+		return err
+	}
 	if err := w.session.exec(ctx, append(w.db.dialect.notify(topics), "COMMIT")...); err != nil {
 		if w.db.dialect.lost(err) {
 			return errors.Join(errUnknown, err)
@@ -312,6 +316,7 @@ func (g *group) commit(ctx context.Context) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	g.open = false
+	kept()
 	w.commits.Add(1)
 	return nil
 }

@@ -28,8 +28,6 @@ type Options struct {
 	// Nodes is where nodes are heard.
 	Nodes *conversation.Room
 	Log   *slog.Logger
-	// Now reads the clock by which deadlines are met; time.Now if nil.
-	Now func() time.Time
 }
 
 // Upkeep does the duties.
@@ -38,7 +36,6 @@ type Upkeep struct {
 	control *control.Service
 	nodes   *conversation.Room
 	log     *slog.Logger
-	now     func() time.Time
 }
 
 // New makes an Upkeep; Run starts it.
@@ -46,14 +43,11 @@ func New(o Options) *Upkeep {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Upkeep{db: o.DB, control: o.Control, nodes: o.Nodes, log: o.Log, now: o.Now}
+	return &Upkeep{db: o.DB, control: o.Control, nodes: o.Nodes, log: o.Log}
 }
 
-// duty does what is due and returns when something is due again, the zero time
-// if nothing is known to be.
+// duty does what is due and returns when something is due again, a date of the
+// database, or the zero time if nothing is known to be.
 type duty struct {
 	name   string
 	topics []string
@@ -86,7 +80,7 @@ func (u *Upkeep) keep(ctx context.Context, d duty) {
 			u.log.Error("duty failed", "duty", d.name, "err", err)
 			wait = retryDelay
 		case !next.IsZero():
-			wait = min(tick, max(0, next.Sub(u.now())))
+			wait = min(tick, max(0, next.Sub(u.db.Now())))
 		}
 		timer := time.NewTimer(wait)
 		select {
