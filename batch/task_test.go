@@ -66,6 +66,32 @@ func TestATaskIsRunOncePerRetryAndOnce(t *testing.T) {
 	}
 }
 
+// A node's clock may be anything, and what the service shows of a task must have
+// an order nevertheless.
+func TestTimesOfANodeAreKeptBetweenTheServices(t *testing.T) {
+	t.Parallel()
+	heard := start.Add(time.Minute)
+	for name, c := range map[string]struct{ began, ended, wantBegan, wantEnded time.Duration }{
+		"the same clock": {time.Second, 9 * time.Second, time.Second, 9 * time.Second},
+		"an hour behind": {-time.Hour, -time.Hour + 9*time.Second, 0, 0},
+		"an hour ahead":  {time.Hour, time.Hour + 9*time.Second, time.Minute, time.Minute},
+		"set back":       {30 * time.Second, -time.Hour, 30 * time.Second, 30 * time.Second},
+		"set on":         {30 * time.Second, 24 * time.Hour, 30 * time.Second, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			task := newTask(t, 0, nil)
+			must(t, task.Bind("node"))
+			code := 0
+			must(t, task.Finish(start.Add(c.began), batch.Outcome{End: batch.At(start.Add(c.ended)), ExitCode: &code}, heard))
+			got := []time.Duration{task.ExecutionInfo.StartTime.Sub(start), task.ExecutionInfo.EndTime.Sub(start)}
+			if diff := cmp.Diff([]time.Duration{c.wantBegan, c.wantEnded}, got); diff != "" {
+				t.Errorf("begin and end after the task was added (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestALostNodeCostsARequeueAndNoRetry(t *testing.T) {
 	t.Parallel()
 	task := newTask(t, 0, nil)

@@ -30,6 +30,8 @@ type yard struct {
 	db   *store.DB
 	url  string
 	stop func() // the loops
+	// clock is the server's, the machine's if nil.
+	clock func() store.Reading
 
 	ahead   atomic.Int64                      // nanoseconds by which the clock of the leases is ahead
 	current atomic.Pointer[conversation.Room] // for robots, which live through restarts
@@ -38,7 +40,13 @@ type yard struct {
 // newYard opens a yard with an account.
 func newYard(t testing.TB, url string) *yard {
 	t.Helper()
-	y := &yard{t: t, url: url, stop: func() {}}
+	return newYardAt(t, url, nil)
+}
+
+// newYardAt opens a yard with a clock of its own.
+func newYardAt(t testing.TB, url string, clock func() store.Reading) *yard {
+	t.Helper()
+	y := &yard{t: t, url: url, stop: func() {}, clock: clock}
 	y.open()
 	t.Cleanup(y.close)
 	y.check(y.AddAccount(ctx(t), batch.Account{Name: acct, Keys: [2][]byte{{1}, {2}}}))
@@ -48,7 +56,7 @@ func newYard(t testing.TB, url string) *yard {
 func ctx(t testing.TB) context.Context { return t.Context() }
 
 func (y *yard) open() {
-	db, err := store.Open(context.Background(), store.Options{URL: y.url})
+	db, err := store.Open(context.Background(), store.Options{URL: y.url, Clock: y.clock})
 	y.check(err)
 	y.db = db
 	y.Service = control.New(control.Options{DB: db, NearTasks: 10})
