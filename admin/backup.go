@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/disk"
+	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
 )
 
 // BackupOptions say what to copy, and where to.
 type BackupOptions struct {
-	Place
+	site.Place
 	// Config is the server's configuration file, copied too; empty for none.
 	Config string
 	// To is the folder to be made. It must not be there.
@@ -42,11 +44,17 @@ func Backup(ctx context.Context, o BackupOptions) (m Manifest, err error) {
 	if _, err := os.Lstat(o.To); !errors.Is(err, fs.ErrNotExist) {
 		return m, fmt.Errorf("there is something at %s already", o.To)
 	}
-	reader, err := store.OpenReader(ctx, store.Options{URL: o.url()}, true)
+	if err := o.RefuseHalf(); err != nil {
+		return m, err
+	}
+	reader, err := store.OpenReader(ctx, store.Options{URL: o.URL()}, true)
 	if err != nil {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
+	if err := o.compare(ctx, reader); err != nil {
+		return m, err
+	}
 	to := filepath.Clean(o.To)
 	work, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+".partial-") // for its owner alone
 	if err != nil {
@@ -64,7 +72,17 @@ func Backup(ctx context.Context, o BackupOptions) (m Manifest, err error) {
 	if err := os.Rename(work, to); err != nil {
 		return m, fmt.Errorf("name backup: %w", err)
 	}
-	return m, syncFolder(filepath.Dir(to))
+	return m, disk.SyncFolder(filepath.Dir(to))
+}
+
+// compare refuses to copy blobs of one site and rows of another. A database of
+// an older program does not say which it is of.
+func (o BackupOptions) compare(ctx context.Context, reader *store.Reader) error {
+	latest, err := store.LatestSchema()
+	if err != nil || reader.Schema != latest {
+		return err
+	}
+	return reader.View(ctx, o.Compare)
 }
 
 // copier fills the folder of a backup.
@@ -94,7 +112,7 @@ func (c *copier) copy(ctx context.Context, reader *store.Reader) (m Manifest, er
 		return m, err
 	}
 	m = Manifest{Format: backupFormat, Program: c.Program, Database: string(reader.Dialect()), Schema: reader.Schema, Taken: time.Now().UTC()}
-	if err := reader.CopyTo(ctx, filepath.Join(c.work, databaseName)); err != nil {
+	if err := reader.CopyTo(ctx, filepath.Join(c.work, site.DatabaseName)); err != nil {
 		return m, err
 	}
 	if err := errors.Join(c.copyBlobs(ctx, disk), c.copyKeys(ctx)); err != nil {
@@ -102,7 +120,7 @@ func (c *copier) copy(ctx context.Context, reader *store.Reader) (m Manifest, er
 	}
 	// The sum of the database comes last: it was opened to see which files it
 	// names.
-	if err := c.sum(databaseName); err != nil {
+	if err := c.sum(site.DatabaseName); err != nil {
 		return m, err
 	}
 	m.Files, m.Bytes, m.Missing = c.sums.files, c.sums.bytes, c.missing
@@ -117,14 +135,14 @@ func (c *copier) copy(ctx context.Context, reader *store.Reader) (m Manifest, er
 
 // copyBlobs copies the files that the copy of the database names.
 func (c *copier) copyBlobs(ctx context.Context, disk *blob.Disk) (err error) {
-	copied, err := store.OpenReader(ctx, store.Options{URL: filepath.Join(c.work, databaseName)}, true)
+	copied, err := store.OpenReader(ctx, store.Options{URL: filepath.Join(c.work, site.DatabaseName)}, true)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, copied.Close()) }()
 	return copied.View(ctx, func(tx *store.Tx) error {
 		return tx.EachBlobFile(func(f store.BlobFile) error {
-			name := path.Join(blobsName, f.File[:min(1, len(f.File))], f.File)
+			name := path.Join(site.BlobsName, f.File[:min(1, len(f.File))], f.File)
 			if _, err := os.Lstat(filepath.Join(c.work, filepath.FromSlash(name))); err == nil {
 				return nil // a block that a blob has twice
 			}
@@ -146,7 +164,7 @@ func (c *copier) copyBlobs(ctx context.Context, disk *blob.Disk) (err error) {
 
 // copyKeys copies what a server has in files beside its blobs.
 func (c *copier) copyKeys(ctx context.Context) error {
-	entries, err := os.ReadDir(filepath.Join(c.Data, tlsName))
+	entries, err := os.ReadDir(filepath.Join(c.Data, site.TLSName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read folder of keys: %w", err)
 	}
@@ -154,7 +172,7 @@ func (c *copier) copyKeys(ctx context.Context) error {
 		if !entry.Type().IsRegular() {
 			continue
 		}
-		if err := c.copyFile(ctx, filepath.Join(c.Data, tlsName, entry.Name()), path.Join(tlsName, entry.Name())); err != nil {
+		if err := c.copyFile(ctx, filepath.Join(c.Data, site.TLSName, entry.Name()), path.Join(site.TLSName, entry.Name())); err != nil {
 			return err
 		}
 	}
@@ -239,17 +257,6 @@ func syncTree(folder string) error {
 		if err != nil || !entry.IsDir() {
 			return err
 		}
-		return syncFolder(name)
+		return disk.SyncFolder(name)
 	})
-}
-
-func syncFolder(folder string) error {
-	f, err := os.Open(folder)
-	if err != nil {
-		return fmt.Errorf("open folder: %w", err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	return nil
 }

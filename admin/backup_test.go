@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/conversation"
+	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/store/storetest"
 )
@@ -171,6 +173,7 @@ func TestRestoreRefuses(t *testing.T) {
 			}
 		}, "manifest.json"},
 		{"a backup of another format", write("manifest.json", `{"format": 2}`), "it has format 2"},
+		{"a backup of a newer program", write("manifest.json", `{"format": 1, "schema": 9999, "program": "v99"}`), "the backup has schema 9999"},
 		{"sums of another backup", write("SHA256SUMS", ""), "not the one that manifest.json speaks of"},
 		{"a name that leads out", write("SHA256SUMS", sum+"  blobs/../../x\n"), "no file of a backup"},
 		{"an absolute name", write("SHA256SUMS", sum+"  /etc/passwd\n"), "no file of a backup"},
@@ -224,41 +227,83 @@ func TestRestoreWantsAnEmptyTarget(t *testing.T) {
 	})
 }
 
+// errCut is the end of a restore in the middle of a step.
+var errCut = errors.New("cut off")
+
+// cutOff restores until a step begins.
+func cutOff(ctx context.Context, o admin.RestoreOptions, step string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err, _ = r.(error)
+		}
+	}()
+	o.Progress = func(s string) {
+		if s == step {
+			panic(errCut)
+		}
+	}
+	_, err = admin.Restore(ctx, o)
+	return err
+}
+
 // TestRestoreThatIsCutOff stops a restore at each of its steps. No server starts
-// on what it leaves, and another restore does.
+// on what it leaves, nobody checks it or backs it up, and another restore puts
+// everything in place.
 func TestRestoreThatIsCutOff(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"verifying", "copying files", "bringing the database up to date"} {
-		t.Run(step, func(t *testing.T) {
+	for _, test := range []struct {
+		step     string
+		postgres bool
+	}{
+		{"verifying", false}, {"copying files", false}, {"bringing the database up to date", false}, {"ending", false},
+		{"verifying", true}, {"copying files", true}, {"bringing the database up to date", true}, {"copying rows", true}, {"ending", true},
+	} {
+		t.Run(fmt.Sprintf("%s, postgres %v", test.step, test.postgres), func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, filepath.Join(t.TempDir(), "batchyard.db"))
-			from, place := h.backup(), admin.Place{Data: filepath.Join(t.TempDir(), "restored")}
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			_, err := admin.Restore(ctx, admin.RestoreOptions{Place: place, From: from, Progress: func(s string) {
-				if s == step {
-					cancel()
+			from, place := h.backup(), site.Place{Data: filepath.Join(t.TempDir(), "restored")}
+			if test.postgres {
+				place.Database = storetest.PostgreSQL(t)
+			}
+			o := admin.RestoreOptions{Place: place, From: from}
+			for range 2 { // cut off twice in a row
+				if err := cutOff(t.Context(), o, test.step); !errors.Is(err, errCut) {
+					t.Fatalf("a restore that was stopped: %v", err)
 				}
-			}})
-			if err == nil {
-				t.Fatal("a restore that was stopped says that it is done")
-			}
-			if _, err := os.Stat(filepath.Join(place.Data, "batchyard.db")); err == nil {
-				t.Error("there is a database already")
-			}
-			if step != "verifying" {
-				_, err := store.Open(t.Context(), store.Options{URL: filepath.Join(place.Data, "batchyard.db")})
-				if err == nil || !strings.Contains(err.Error(), "restore was not finished") {
-					t.Errorf("a server starts on half a restore: %v", err)
+				if test.step != "verifying" {
+					wantHalf(t, place)
 				}
 			}
-			_, err = admin.Restore(t.Context(), admin.RestoreOptions{Place: place, From: from})
+			_, err := admin.Restore(t.Context(), o)
 			h.check(err)
 			restored := &house{t: t, place: place, files: h.files}
 			if found := restored.fsck(deep); len(found) > 0 {
 				t.Errorf("wrong after restore: %+v", found)
 			}
+			s, err := site.Open(t.Context(), site.Options{Place: place, Use: site.ForServer})
+			h.check(err)
+			h.check(s.Close())
 		})
+	}
+}
+
+// wantHalf wants nobody to work on a place.
+func wantHalf(t *testing.T, place site.Place) {
+	t.Helper()
+	s, err := site.Open(t.Context(), site.Options{Place: place, Use: site.ForServer})
+	if err == nil {
+		t.Error("a server starts on half a restore")
+		_ = s.Close()
+	} else if !strings.Contains(err.Error(), "restore was not finished") {
+		t.Errorf("a server says %v", err)
+	}
+	err = admin.Check(t.Context(), admin.CheckOptions{Place: place}, func(admin.Finding) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "restore was not finished") {
+		t.Errorf("a check says %v", err)
+	}
+	_, err = admin.Backup(t.Context(), admin.BackupOptions{Place: place, To: filepath.Join(t.TempDir(), "copy")})
+	if err == nil || !strings.Contains(err.Error(), "restore was not finished") {
+		t.Errorf("a backup says %v", err)
 	}
 }
 

@@ -13,30 +13,9 @@ import (
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/fleet"
+	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
 )
-
-// Place says where the data of a server are.
-type Place struct {
-	// Data is the server's data folder.
-	Data string
-	// Database is a postgres:// URL; empty is SQLite in the data folder.
-	Database string
-}
-
-const (
-	databaseName = "batchyard.db"
-	blobsName    = "blobs"
-	nodesName    = "nodes"
-)
-
-// url is the database as package store names it.
-func (p Place) url() string {
-	if p.Database != "" {
-		return p.Database
-	}
-	return filepath.Join(p.Data, databaseName)
-}
 
 // DefaultGrace is how old something must be before it counts that no row speaks
 // of it. It is what a server leaves uploads that are under way, and more than it
@@ -45,15 +24,20 @@ const DefaultGrace = 6 * time.Hour
 
 // CheckOptions say what to check and whether to mend it.
 type CheckOptions struct {
-	Place
+	site.Place
 	// Repair mends what is found. No server may run.
 	Repair bool
+	// Lost names what is missing for good, so that Repair goes on although most
+	// of it is.
+	Lost []Part
 	// Deep reads every byte of every blob.
 	Deep bool
 	// Grace is the age below which left-overs are no fault.
 	Grace time.Duration
 	// Now reads the clock; time.Now if nil.
 	Now func() time.Time
+	// Note is told where Repair has put what it took away; may be nil.
+	Note func(string)
 }
 
 // Finding is something that is not as it should be.
@@ -75,6 +59,8 @@ type checker struct {
 	reader *store.Reader
 	db     *store.DB // nil unless things are mended
 	disk   *blob.Disk
+	unlock func() error // nil unless things are mended
+	aside  string       // what folders are called that hold what is taken away
 	found  func(Finding) error
 }
 
@@ -88,11 +74,19 @@ func Check(ctx context.Context, o CheckOptions, found func(Finding) error) (err 
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &checker{CheckOptions: o, found: found}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	c := &checker{CheckOptions: o, found: found, aside: "aside-" + o.Now().UTC().Format("20060102T150405Z")}
 	if err := c.open(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	if o.Repair {
+		if err := c.prepare(ctx); err != nil {
+			return err
+		}
+	}
 	for _, part := range []func(context.Context) error{
 		c.checkFile, c.checkRows, c.checkBlobRows, c.checkSums, c.checkBlobFiles, c.checkFolders, c.checkTemporary,
 	} {
@@ -112,19 +106,28 @@ func (c *checker) open(ctx context.Context) (err error) {
 			err = errors.Join(err, c.close())
 		}
 	}()
+	if err := c.RefuseHalf(); err != nil {
+		return err
+	}
 	if c.Repair {
-		first, err := store.OpenReader(ctx, store.Options{URL: c.url()}, false)
+		first, err := store.OpenReader(ctx, store.Options{URL: c.URL()}, false)
 		if err != nil {
 			return err
 		}
 		if err := first.Close(); err != nil {
 			return err
 		}
-		if c.db, err = store.Open(ctx, store.Options{URL: c.url(), Now: c.Now, Alone: true}); err != nil {
+		if c.unlock, err = c.Lock(); err != nil {
+			return err
+		}
+		if c.db, err = store.Open(ctx, store.Options{URL: c.URL(), Now: c.Now, Alone: true}); err != nil {
 			return err
 		}
 	}
-	if c.reader, err = store.OpenReader(ctx, store.Options{URL: c.url(), Now: c.Now}, false); err != nil {
+	if c.reader, err = store.OpenReader(ctx, store.Options{URL: c.URL(), Now: c.Now}, false); err != nil {
+		return err
+	}
+	if err := c.reader.View(ctx, c.Compare); err != nil {
 		return err
 	}
 	c.disk, err = openBlobs(c.Data)
@@ -142,13 +145,16 @@ func (c *checker) close() error {
 	if c.db != nil {
 		errs = append(errs, c.db.Close())
 	}
+	if c.unlock != nil {
+		errs = append(errs, c.unlock())
+	}
 	return errors.Join(errs...)
 }
 
 // openBlobs opens the folder of blobs, if there is one: to look must not make
 // it.
 func openBlobs(data string) (*blob.Disk, error) {
-	folder := filepath.Join(data, blobsName)
+	folder := filepath.Join(data, site.BlobsName)
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -176,7 +182,7 @@ func (c *checker) checkFile(ctx context.Context) error {
 		}
 	}
 	for _, what := range broken {
-		f := Finding{Kind: "database-file", Where: c.url(), What: what, Mend: "make the indexes anew, which helps if nothing else is broken"}
+		f := Finding{Kind: "database-file", Where: c.URL(), What: what, Mend: "make the indexes anew, which helps if nothing else is broken"}
 		switch {
 		case c.Repair && slices.Contains(still, what):
 			f.Mend = "" // restore a backup
@@ -213,7 +219,7 @@ func (c *checker) checkRows(ctx context.Context) error {
 
 // checkFolders looks for folders of nodes that are no more.
 func (c *checker) checkFolders(ctx context.Context) error {
-	dir := filepath.Join(c.Data, nodesName)
+	dir := c.Nodes()
 	folders, err := fleet.Folders(dir)
 	if err != nil || len(folders) == 0 {
 		return err
@@ -246,7 +252,7 @@ func (c *checker) checkFolders(ctx context.Context) error {
 func (c *checker) checkFolder(f fleet.Folder) error {
 	finding := Finding{
 		Kind: "folder-without-node", Where: f.Path, What: "there is no such node",
-		Mend: "delete the folder", LeftOver: c.young(f.Modified),
+		Mend: "move the folder aside", LeftOver: c.young(f.Modified),
 	}
 	switch {
 	case f.Keeper:
@@ -256,7 +262,7 @@ func (c *checker) checkFolder(f fleet.Folder) error {
 		finding.Kind, finding.Mend = "agent-without-node", ""
 		finding.What = "there is no such node, and its agent runs; it ends when it hears so from a server"
 	case c.Repair:
-		if err := fleet.RemoveFolder(f); err != nil {
+		if err := fleet.SetAside(f, c.aside); err != nil {
 			return err
 		}
 		finding.Mended = true
@@ -271,7 +277,7 @@ func (c *checker) young(modified time.Time) bool { return modified.After(c.Now()
 // checkTemporary looks for files that were being written when their writer was
 // killed. Nobody reads them, and most are written anew.
 func (c *checker) checkTemporary(context.Context) error {
-	for _, pattern := range []string{databaseName + ".before-*.partial", filepath.Join(nodesName, "*", "state", "node.json.new")} {
+	for _, pattern := range []string{site.DatabaseName + ".before-*.partial", filepath.Join(site.NodesName, "*", "state", "node.json.new")} {
 		files, err := filepath.Glob(filepath.Join(c.Data, pattern))
 		if err != nil {
 			return fmt.Errorf("look for temporary files: %w", err)

@@ -203,10 +203,10 @@ func (c *checker) tellUnused(ctx context.Context, files []string) error {
 		}
 		f := Finding{
 			Kind: "file-without-blob", Where: c.disk.PathOf(file), What: fmt.Sprintf("no blob has it (%d bytes)", size),
-			Mend: "delete the file", LeftOver: c.young(modified),
+			Mend: "move the file aside", LeftOver: c.young(modified),
 		}
 		if c.Repair {
-			if err := c.disk.Delete(ctx, file); err != nil {
+			if err := c.disk.SetAside(file, c.aside); err != nil {
 				return err
 			}
 			f.Mended = true

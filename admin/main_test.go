@@ -17,6 +17,7 @@ import (
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/conversation"
+	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/store/storetest"
 )
@@ -27,7 +28,7 @@ const acct = "acct"
 // whose tasks are in every state, and blobs of every kind. No server runs.
 type house struct {
 	t     *testing.T
-	place admin.Place
+	place site.Place
 	nodes []batch.NodeID
 	files map[string]string // of blobs, by what they are: whole, part, part2, block
 }
@@ -52,12 +53,12 @@ func newHouse(t *testing.T, url string) *house {
 }
 
 // placeOf is a data folder with the database of a test.
-func placeOf(t *testing.T, url string) admin.Place {
+func placeOf(t *testing.T, url string) site.Place {
 	t.Helper()
 	if filepath.IsAbs(url) {
-		return admin.Place{Data: filepath.Dir(url)}
+		return site.Place{Data: filepath.Dir(url)}
 	}
-	return admin.Place{Data: t.TempDir(), Database: url}
+	return site.Place{Data: t.TempDir(), Database: url}
 }
 
 func (h *house) check(err error) {
@@ -69,7 +70,7 @@ func (h *house) check(err error) {
 
 func (h *house) open() *store.DB { return open(h.t, h.place) }
 
-func open(t *testing.T, place admin.Place) *store.DB {
+func open(t *testing.T, place site.Place) *store.DB {
 	t.Helper()
 	url := place.Database
 	if url == "" {

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/batchyard/batchyard/site"
 )
 
 // A backup is a folder:
@@ -28,7 +30,6 @@ import (
 const (
 	manifestName = "manifest.json"
 	sumsName     = "SHA256SUMS"
-	tlsName      = "tls"
 	configName   = "config.toml"
 )
 
@@ -173,7 +174,7 @@ func (b *backup) each(ctx context.Context, fn func(entry) error) error {
 			return err
 		}
 		n++
-		database = database || e.name == databaseName
+		database = database || e.name == site.DatabaseName
 	}
 	switch {
 	case lines.Err() != nil:
@@ -193,9 +194,9 @@ func parseEntry(line string) (entry, error) {
 		return entry{}, fmt.Errorf("%s has a line that is none: %.80q", sumsName, line)
 	}
 	folder, file := path.Split(name)
-	proper := folder == "" && (file == databaseName || file == configName) ||
-		folder == tlsName+"/" && filepath.IsLocal(file) ||
-		strings.HasPrefix(folder, blobsName+"/") && len(folder) == len(blobsName)+3 && folder == blobsName+"/"+file[:min(1, len(file))]+"/"
+	proper := folder == "" && (file == site.DatabaseName || file == configName) ||
+		folder == site.TLSName+"/" && filepath.IsLocal(file) ||
+		strings.HasPrefix(folder, site.BlobsName+"/") && len(folder) == len(site.BlobsName)+3 && folder == site.BlobsName+"/"+file[:min(1, len(file))]+"/"
 	if !proper || !filepath.IsLocal(filepath.FromSlash(name)) || path.Clean(name) != name {
 		return entry{}, fmt.Errorf("%s names %.80q, which is no file of a backup", sumsName, name)
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/batchyard/batchyard/disk"
+	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -17,7 +19,7 @@ import (
 type RestoreOptions struct {
 	// Place is where the data go. The folder is empty or not there; a PostgreSQL
 	// database is empty.
-	Place
+	site.Place
 	// From is the folder of the backup.
 	From string
 	// Progress is told of each step in words; may be nil.
@@ -32,7 +34,7 @@ type RestoreOptions struct {
 // The restored service is at an earlier time than its clients and its nodes may
 // remember; see [store.Tx.Resume] for what that means for nodes.
 func Restore(ctx context.Context, o RestoreOptions) (m Manifest, err error) {
-	r := &restorer{RestoreOptions: o, work: filepath.Join(o.Data, store.RestoringName)}
+	r := &restorer{RestoreOptions: o, work: o.Restoring()}
 	if r.Progress == nil {
 		r.Progress = func(string) {}
 	}
@@ -40,6 +42,9 @@ func Restore(ctx context.Context, o RestoreOptions) (m Manifest, err error) {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, r.backup.root.Close()) }()
+	if err := r.checkSchema(); err != nil {
+		return m, err
+	}
 	if err := r.checkTarget(); err != nil {
 		return m, err
 	}
@@ -47,7 +52,16 @@ func Restore(ctx context.Context, o RestoreOptions) (m Manifest, err error) {
 	if err := r.backup.verify(ctx); err != nil {
 		return m, fmt.Errorf("verify backup: %w", err)
 	}
-	for _, step := range []func(context.Context) error{r.prepare, r.unpack, r.resume, r.place} {
+	// Task users must be able to pass the data folder, as a server makes it.
+	if err := os.MkdirAll(r.Data, 0o711); err != nil {
+		return m, fmt.Errorf("make data folder: %w", err)
+	}
+	unlock, err := r.Lock()
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	for _, step := range []func(context.Context) error{r.prepare, r.unpack, r.resume, r.place, r.end} {
 		if err := step(ctx); err != nil {
 			return m, err
 		}
@@ -59,25 +73,41 @@ type restorer struct {
 	RestoreOptions
 	backup *backup
 	work   string // everything is made here first
+	id     string // of the site that is being made, the same if it is begun again
+	use    site.Use
 }
 
 // restored are the names that a restore makes in the data folder, in the order
 // in which it does: the database last.
-var restored = []string{blobsName, tlsName, configName, databaseName}
+var restored = []string{site.BlobsName, site.TLSName, configName, site.FileName, site.DatabaseName}
+
+// harmless are names that an empty data folder may have: the lock that a restore
+// takes, and what the root of a file system has.
+var harmless = []string{site.LockName, "lost+found"}
+
+// checkSchema refuses what a newer program has written.
+func (r *restorer) checkSchema() error {
+	known, err := store.LatestSchema()
+	if err != nil {
+		return err
+	}
+	if m := r.backup.manifest; m.Schema > known {
+		return fmt.Errorf("the backup has schema %d and this program knows %d: restore it with the program that made it (%s), or a newer one", m.Schema, known, m.Program)
+	}
+	return nil
+}
 
 // checkTarget refuses a folder in which there is something that a restore has
 // not made.
 func (r *restorer) checkTarget() error {
 	entries, err := os.ReadDir(r.Data)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read data folder: %w", err)
 	}
-	begun := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == store.RestoringName })
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return slices.Contains(harmless, e.Name()) })
+	begun := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == site.RestoringName })
 	for _, entry := range entries {
-		if !begun || entry.Name() != store.RestoringName && !slices.Contains(restored, entry.Name()) {
+		if !begun || entry.Name() != site.RestoringName && !slices.Contains(restored, entry.Name()) {
 			return fmt.Errorf("%s is not empty: there is %s; restore into a new folder, or move the old one away", r.Data, entry.Name())
 		}
 	}
@@ -85,26 +115,48 @@ func (r *restorer) checkTarget() error {
 }
 
 // prepare makes an empty folder to work in, without what an earlier restore has
-// left.
+// left. It says there what the site will be called, and goes on to say so when
+// the restore is begun again: rows of that site, if a database has any, are of
+// this restore.
 func (r *restorer) prepare(context.Context) error {
-	// Task users must be able to pass the data folder, as a server makes it.
-	if err := os.MkdirAll(r.Data, 0o711); err != nil {
-		return fmt.Errorf("make data folder: %w", err)
-	}
-	if _, err := os.Lstat(r.work); err == nil {
-		for _, name := range restored {
-			if err := os.RemoveAll(filepath.Join(r.Data, name)); err != nil {
-				return fmt.Errorf("remove unfinished restore: %w", err)
-			}
+	r.id = site.NewID()
+	for _, place := range []site.Place{r.Place, {Data: r.work}} {
+		if before, err := place.OfFolder(); err == nil && before != nil {
+			r.id = before.ID
 		}
-		if err := os.RemoveAll(r.work); err != nil {
+	}
+	if err := os.MkdirAll(r.work, 0o700); err != nil {
+		return fmt.Errorf("make folder to restore in: %w", err)
+	}
+	if err := (site.Place{Data: r.work}).Mark(site.Identity{ID: r.id}); err != nil {
+		return err
+	}
+	for _, name := range restored {
+		if err := os.RemoveAll(filepath.Join(r.Data, name)); err != nil {
 			return fmt.Errorf("remove unfinished restore: %w", err)
 		}
 	}
-	if err := os.Mkdir(r.work, 0o700); err != nil {
-		return fmt.Errorf("make folder to restore in: %w", err)
+	if err := r.empty(); err != nil {
+		return err
 	}
-	return syncFolder(r.Data)
+	return disk.SyncFolder(r.Data)
+}
+
+// empty removes what is in the folder to work in, but for the name of the site.
+func (r *restorer) empty() error {
+	entries, err := os.ReadDir(r.work)
+	if err != nil {
+		return fmt.Errorf("remove unfinished restore: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == site.FileName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(r.work, entry.Name())); err != nil {
+			return fmt.Errorf("remove unfinished restore: %w", err)
+		}
+	}
+	return nil
 }
 
 // unpack copies all files.
@@ -130,7 +182,7 @@ func (r *restorer) unpack(ctx context.Context) error {
 // publish lets everybody read the authority's certificate, which clients must be
 // told to trust, as the server that made it did.
 func (r *restorer) publish() error {
-	folder := filepath.Join(r.work, tlsName)
+	folder := filepath.Join(r.work, site.TLSName)
 	certificates, err := filepath.Glob(filepath.Join(folder, "*.pem"))
 	if err != nil || len(certificates) == 0 {
 		return err
@@ -146,14 +198,22 @@ func (r *restorer) publish() error {
 // resume makes the copy of the database a new life of it.
 func (r *restorer) resume(ctx context.Context) error {
 	r.Progress("bringing the database up to date")
-	file := filepath.Join(r.work, databaseName)
+	file := filepath.Join(r.work, site.DatabaseName)
 	db, err := store.Open(ctx, store.Options{URL: file}) // brings an older schema up to date
 	if err != nil {
 		return err
 	}
-	if r.Database == "" {
-		err = db.Update(ctx, func(tx *store.Tx) error { return tx.Resume() })
-	}
+	err = db.Update(ctx, func(tx *store.Tx) error {
+		use, err := site.UseOf(tx)
+		if err != nil {
+			return err
+		}
+		r.use = use
+		if err := tx.PutSite(store.Site{ID: r.id, Use: string(use), Created: tx.Now()}); err != nil || r.Database != "" {
+			return err
+		}
+		return tx.Resume()
+	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("resume database: %w", err)
 	}
@@ -171,7 +231,13 @@ func (r *restorer) place(ctx context.Context) error {
 		return err
 	}
 	for _, name := range restored {
-		if name == databaseName && r.Database != "" {
+		if name == site.FileName {
+			if err := r.Mark(site.Identity{ID: r.id, Use: r.use}); err != nil {
+				return err
+			}
+			continue
+		}
+		if name == site.DatabaseName && r.Database != "" {
 			continue
 		}
 		err := os.Rename(filepath.Join(r.work, name), filepath.Join(r.Data, name))
@@ -179,18 +245,25 @@ func (r *restorer) place(ctx context.Context) error {
 			return fmt.Errorf("put %s in place: %w", name, err)
 		}
 	}
-	if err := syncFolder(r.Data); err != nil {
+	if err := disk.SyncFolder(r.Data); err != nil {
 		return err
 	}
-	if r.Database != "" {
-		r.Progress("copying rows")
-		if err := store.Import(ctx, filepath.Join(r.work, databaseName), store.Options{URL: r.Database}); err != nil {
-			return err
-		}
+	if r.Database == "" {
+		return nil
 	}
-	// Servers refuse the folder until this one is gone.
+	r.Progress("copying rows")
+	return store.Import(ctx, filepath.Join(r.work, site.DatabaseName), r.id, store.Options{URL: r.Database})
+}
+
+// end opens the place to servers, which refuse it until the folder to work in is
+// gone. The name of the site goes last.
+func (r *restorer) end(context.Context) error {
+	r.Progress("ending")
+	if err := r.empty(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(r.work); err != nil {
 		return fmt.Errorf("end restore: %w", err)
 	}
-	return syncFolder(r.Data)
+	return disk.SyncFolder(r.Data)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/batchyard/batchyard/disk"
 )
 
-// partSuffix ends the name of a file that is being written.
-const partSuffix = ".part"
+// PartSuffix ends the name of a file that is being written.
+const PartSuffix = ".part"
 
 // Disk keeps content in a folder: a file under a random name in one of some
 // hundred subfolders. Everything is opened through os.Root, so that no name,
@@ -51,7 +51,7 @@ func (d *Disk) Create(context.Context) (Writer, error) {
 	if err := d.makeFolder(folderOf(name)); err != nil {
 		return nil, err
 	}
-	f, err := d.root.OpenFile(pathOf(name+partSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := d.root.OpenFile(pathOf(name+PartSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, d.trouble("create content file", err)
 	}
@@ -88,6 +88,9 @@ func (d *Disk) Old(ctx context.Context, before time.Time) iter.Seq2[string, erro
 	return func(yield func(string, error) bool) {
 		folders, err := d.names(".")
 		for _, folder := range folders {
+			if len(folder) != 1 {
+				continue // what was moved aside, or is the file system's own
+			}
 			var files []string
 			if files, err = d.names(folder); err != nil {
 				break
@@ -193,7 +196,7 @@ func (w *diskWriter) Commit(context.Context) (string, error) {
 	if err != nil {
 		return "", errors.Join(w.disk.trouble("close content file", err), w.remove())
 	}
-	if err := w.disk.root.Rename(pathOf(w.name+partSuffix), pathOf(w.name)); err != nil {
+	if err := w.disk.root.Rename(pathOf(w.name+PartSuffix), pathOf(w.name)); err != nil {
 		return "", errors.Join(w.disk.trouble("name content file", err), w.remove())
 	}
 	return w.name, w.disk.syncFolder(folderOf(w.name))
@@ -208,7 +211,7 @@ func (w *diskWriter) Abort() {
 	}
 }
 
-func (w *diskWriter) remove() error { return w.disk.root.Remove(pathOf(w.name + partSuffix)) }
+func (w *diskWriter) remove() error { return w.disk.root.Remove(pathOf(w.name + PartSuffix)) }
 
 // section is a part of a file. It writes itself in the form in which the
 // operating system can send a file without copying it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 )
@@ -54,6 +55,21 @@ func (d *Disk) Stat(file string) (size int64, modified time.Time, err error) {
 		return 0, time.Time{}, fmt.Errorf("look at content file: %w", err)
 	}
 	return info.Size(), info.ModTime(), nil
+}
+
+// SetAside moves a file, of which no row speaks, out of the way: into a folder of
+// a name, beside those of content, where nobody but people will look for it.
+func (d *Disk) SetAside(file, folder string) error {
+	if len(folder) <= 1 {
+		return fmt.Errorf("move content file aside: %q is a folder of content", folder)
+	}
+	if err := d.root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return d.trouble("make folder aside", err)
+	}
+	if err := d.root.Rename(pathOf(file), path.Join(folder, file)); err != nil {
+		return d.trouble("move content file aside", err)
+	}
+	return errors.Join(d.syncFolder(folder), d.syncFolder(folderOf(file)), d.syncFolder("."))
 }
 
 // PathOf is where a file is.

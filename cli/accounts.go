@@ -14,12 +14,13 @@ import (
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/site"
 )
 
 // The accounts of dev are known to everybody; they are therefore served to this
 // machine only.
 const (
-	devAccount = "devaccount"
+	devAccount = site.DevAccount
 	devSecret  = "batchyard-development-key-not-a-secret"
 )
 

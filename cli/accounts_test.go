@@ -76,3 +76,29 @@ func TestServerServesTheAccountsItIsToldAndNoOthers(t *testing.T) {
 		t.Errorf("an account that came back is refused: %v", err)
 	}
 }
+
+// The data of dev, whose keys everybody knows, are not opened by a server, nor
+// those of a server by dev.
+func TestDevAndServerRefuseEachOthersFolders(t *testing.T) {
+	t.Parallel()
+	config := accountsOf(map[string]auth.Key{"acme": auth.NewKey()}, nil)
+
+	devs := dataFolder(t)
+	dev := startProcess(t, "dev", "--data", devs, "--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--nodes", "0", "--log-level", "info")
+	dev.awaitDev()
+	if err := dev.stop(syscall.SIGTERM); err != nil {
+		t.Fatalf("dev ends with %v:\n%s", err, dev.text())
+	}
+	if said := startServer(t, devs, config).refused(); !strings.Contains(said, "keys everybody knows; use another folder") {
+		t.Errorf("a server on the data of dev says:\n%s", said)
+	}
+
+	servers := dataFolder(t)
+	if err := startServer(t, servers, config).await().stop(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	dev = startProcess(t, "dev", "--data", servers, "--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--nodes", "0")
+	if said := dev.refused(); !strings.Contains(said, "it has the data of 'batchyard server'; use another folder") {
+		t.Errorf("dev on the data of a server says:\n%s", said)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/admin"
+	"github.com/batchyard/batchyard/site"
 	"github.com/spf13/cobra"
 )
 
@@ -38,12 +39,12 @@ func (f *placeFlags) add(command *cobra.Command) {
 
 // place is where the data are: what the flags say, else the configuration and
 // the environment, else the defaults.
-func (f *placeFlags) place(p Process) (admin.Place, error) {
+func (f *placeFlags) place(p Process) (site.Place, error) {
 	config, err := loadConfig(f.config, p.Env)
 	if err != nil {
-		return admin.Place{}, err
+		return site.Place{}, err
 	}
-	place := admin.Place{Data: config.Data, Database: config.Database}
+	place := site.Place{Data: config.Data, Database: config.Database}
 	if f.data != "" {
 		place.Data = f.data
 		if f.config == "" {
@@ -63,6 +64,7 @@ func newFsck(p Process) *cobra.Command {
 	var place placeFlags
 	o := admin.CheckOptions{}
 	all := false
+	var lost []string
 	command := &cobra.Command{
 		Use:   "fsck [--data DIR | --config FILE] [--repair]",
 		Short: "Check that database, blobs and node folders agree, and mend them",
@@ -71,14 +73,17 @@ nodes, and prints a line for each thing that is wrong: what, where, and what
 --repair would do about it. It may be used while the server runs and changes
 nothing then.
 
---repair does it. Stop the server first; nodes may go on. Where a blob has lost
-its bytes, --repair can only delete the blob: restore a backup instead if you
-have one. After it has queued tasks again, the next server waits for a node's
+--repair does it. Stop the server first; nodes may go on. It deletes no file and no
+folder but moves it aside, into aside-TIME beside the others, and keeps a copy of
+a database that it changes. Where a blob has lost its bytes, --repair can only
+delete the blob: restore a backup instead if you have one. When most files are
+missing, or most rows, they are more likely elsewhere than lost, and --repair does
+nothing unless --lost says that they are. After it has queued tasks again, the next server waits for a node's
 lease before it starts any, so that none runs twice.
 
 A killed server may leave files and folders of which no row speaks, and a server
 clears them up by itself. They count as wrong only when they are older than
---grace, are shown as notes until then, and --repair deletes them at any age.
+--grace, are shown as notes until then, and --repair moves them aside at any age.
 
 The exit code is 0 if all is well or was mended, 1 if something is wrong or the
 check failed, and 2 for a wrong call.`,
@@ -90,6 +95,13 @@ check failed, and 2 for a wrong call.`,
 			if o.Grace < 0 {
 				return usageError{errors.New("--grace is not negative")}
 			}
+			for _, name := range lost {
+				if name != string(admin.LostBlobs) && name != string(admin.LostRows) {
+					return usageError{fmt.Errorf("--lost is %s or %s, not %q", admin.LostBlobs, admin.LostRows, name)}
+				}
+				o.Lost = append(o.Lost, admin.Part(name))
+			}
+			o.Note = func(what string) { fmt.Fprintln(p.Stderr, what) }
 			if o.Place, err = place.place(p); err != nil {
 				return err
 			}
@@ -101,6 +113,7 @@ check failed, and 2 for a wrong call.`,
 	flags.BoolVar(&o.Repair, "repair", false, "mend what is wrong; the server must not run")
 	flags.BoolVar(&o.Deep, "deep", false, "read every byte of every blob and compare it with its MD5")
 	flags.DurationVar(&o.Grace, "grace", admin.DefaultGrace, "`AGE` below which left-overs are no fault")
+	flags.StringSliceVar(&lost, "lost", nil, "mend although most `PART`s are missing: blobs (files that rows name) or rows (of files and folders)")
 	flags.BoolVar(&all, "all", false, "print every line, and not just the first of each kind")
 	return command
 }

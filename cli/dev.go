@@ -12,6 +12,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/site"
 	"github.com/spf13/cobra"
 )
 
@@ -99,7 +100,7 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &stack{config: config, log: log, journal: journal, httpToo: true, ephemeral: o.ephemeral}
+	s := &stack{use: site.ForDev, config: config, log: log, journal: journal, httpToo: true, ephemeral: o.ephemeral}
 	if err := s.open(ctx); err != nil {
 		return err
 	}

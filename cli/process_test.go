@@ -28,6 +28,7 @@ type process struct {
 	ended   chan struct{} // closed when it has ended
 	log     []logLine     // read when ended is closed, or in up to the line that said ready
 	err     error         // how it ended
+	stdout  io.Reader
 
 	API, Storage, Authority string
 }
@@ -97,6 +98,9 @@ func startProcess(t *testing.T, arguments ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if p.stdout, err = p.command.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +139,14 @@ func (p *process) await() *process {
 		p.t.Fatalf("server ends with %v:\n%s", p.err, p.text())
 	}
 	return p
+}
+
+// awaitDev wants dev to say that it is up.
+func (p *process) awaitDev() {
+	p.t.Helper()
+	if line, err := bufio.NewReader(p.stdout).ReadString('\n'); err != nil || line != "Batchyard is up.\n" {
+		p.t.Fatalf("dev says %q, %v", line, err)
+	}
 }
 
 // refused wants the server to end by itself with an error, and gives what it

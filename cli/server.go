@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/batchyard/batchyard/site"
 	"github.com/spf13/cobra"
 )
 
@@ -50,7 +51,7 @@ func runServer(ctx context.Context, p Process, path string) error {
 	if err != nil {
 		return err
 	}
-	s := &stack{config: config, log: log, journal: journal}
+	s := &stack{use: site.ForServer, config: config, log: log, journal: journal}
 	if err := s.open(ctx); err != nil {
 		return err
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/conversation"
-	"github.com/batchyard/batchyard/disk"
 	"github.com/batchyard/batchyard/fleet"
 	"github.com/batchyard/batchyard/nodelink"
 	"github.com/batchyard/batchyard/scheduler"
+	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/upkeep"
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,7 +42,9 @@ type stack struct {
 	// ephemeral ends the nodes with the server.
 	ephemeral bool
 
-	db       *store.DB
+	use      site.Use
+	site     *site.Site
+	db       *store.DB // of the site
 	control  *control.Service
 	nodes    *conversation.Room
 	blob     *blob.Server
@@ -66,9 +68,6 @@ func (s *stack) open(ctx context.Context) (err error) {
 		}
 	}()
 	s.ready = make(chan struct{})
-	if err := disk.MakeFolder(s.config.Data, 0o711); err != nil {
-		return fmt.Errorf("make data folder: %w", err)
-	}
 	if s.config.Data, err = filepath.Abs(s.config.Data); err != nil {
 		return fmt.Errorf("find data folder: %w", err)
 	}
@@ -98,15 +97,13 @@ func (s *stack) open(ctx context.Context) (err error) {
 }
 
 func (s *stack) openStore(ctx context.Context) error {
-	url := s.config.Database
-	if url == "" {
-		url = filepath.Join(s.config.Data, "batchyard.db")
-	}
+	place := site.Place{Data: s.config.Data, Database: s.config.Database}
 	var err error
-	if s.db, err = store.Open(ctx, store.Options{URL: url, Log: s.log}); err != nil {
+	if s.site, err = site.Open(ctx, site.Options{Place: place, Use: s.use, Log: s.log}); err != nil {
 		return err
 	}
-	if s.bytes, err = blob.OpenDisk(filepath.Join(s.config.Data, "blobs")); err != nil {
+	s.db = s.site.DB
+	if s.bytes, err = blob.OpenDisk(place.Blobs()); err != nil {
 		return fmt.Errorf("open blobs: %w", err)
 	}
 	if s.blob, err = blob.New(blob.Options{DB: s.db, Bytes: s.bytes, Log: s.log, Metrics: s.registry, Limits: s.gates.blob}); err != nil {
@@ -163,7 +160,7 @@ func (s *stack) loadCertificate() (err error) {
 		return nil
 	}
 	names := append([]string{"localhost", "*.localhost", "127.0.0.1", "::1"}, s.config.TLS.Names...)
-	s.certificate, s.caFile, err = localCertificate(filepath.Join(s.config.Data, "tls"), names, time.Now())
+	s.certificate, s.caFile, err = localCertificate(filepath.Join(s.config.Data, site.TLSName), names, time.Now())
 	return err
 }
 
@@ -236,7 +233,7 @@ func (s *stack) provider() (*fleet.Local, error) {
 	}
 	launcher := nodeLauncher{executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral, profiles: s.debug != nil}
 	return &fleet.Local{
-		Nodes: s.control, Changed: s.db.Watch("nodes").C, Dir: filepath.Join(s.config.Data, "nodes"),
+		Nodes: s.control, Changed: s.db.Watch("nodes").C, Dir: s.site.Nodes(),
 		Max: s.config.Nodes.Max, Command: launcher.command, Stale: launcher.stale, KillOnStop: s.ephemeral, Log: s.log,
 	}, nil
 }
@@ -384,8 +381,8 @@ func (s *stack) close() error {
 	if s.bytes != nil {
 		errs = append(errs, s.bytes.Close())
 	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
+	if s.site != nil {
+		errs = append(errs, s.site.Close())
 	}
 	return errors.Join(errs...)
 }

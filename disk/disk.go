@@ -74,6 +74,9 @@ func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// ErrLocked says that a lock is held by another process.
+var ErrLocked = errors.New("it is locked by process")
+
 // FullError says which disk is full.
 type FullError struct {
 	Path string // a folder on it

@@ -77,9 +77,9 @@ func isLocked(path string) (bool, error) {
 	return false, nil
 }
 
-// RemoveFolder removes the folder of a node that is no more, unless a process
-// works in it.
-func RemoveFolder(f Folder) error {
+// SetAside moves the folder of a node that is no more into a folder of a name
+// beside it, which only its owner can enter, unless a process works in it.
+func SetAside(f Folder, name string) error {
 	unlock, free, err := tryLock(f.Path)
 	if err != nil {
 		return err
@@ -91,8 +91,12 @@ func RemoveFolder(f Folder) error {
 	if held, err := isLocked(filepath.Join(f.Path, keeperLock)); err != nil || held {
 		return errors.Join(err, fmt.Errorf("tasks may run in %s", f.Path))
 	}
-	if err := os.RemoveAll(f.Path); err != nil {
-		return fmt.Errorf("remove node folder: %w", err)
+	aside := filepath.Join(filepath.Dir(f.Path), name)
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return fmt.Errorf("make folder aside: %w", err)
+	}
+	if err := os.Rename(f.Path, filepath.Join(aside, filepath.Base(f.Path))); err != nil {
+		return fmt.Errorf("move node folder aside: %w", err)
 	}
 	return nil
 }

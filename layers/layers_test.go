@@ -45,7 +45,8 @@ func rules() map[string][]string {
 		"api":          edges,
 		"portal":       edges,
 		"blob":         edges,
-		"admin":        append([]string{"blob"}, edges...),
+		"site":         append([]string{"blob"}, edges...),
+		"admin":        append([]string{"blob", "site"}, edges...),
 		"nodelink":     {"batch", "auth"},
 		"client":       {"batch", "auth"},
 		"agent":        {"batch", "auth", "nodelink", "client"},
@@ -80,7 +81,7 @@ func standardOnly() []string { return []string{"batch", "odata", "autoscale", "a
 func server() []string {
 	return []string{
 		"store", "control", "conversation", "scheduler", "upkeep", "apps", "fleet",
-		"api", "portal", "blob", "admin", "cli", "cmd", "batchtest",
+		"api", "portal", "blob", "site", "admin", "cli", "cmd", "batchtest",
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // is alive, and so nothing that holds later, and of the clock: the copy is written
 // by the same one.
 var copiedTables = []string{
-	"account", "pool", "node", "job", "task", "removal",
+	"site", "account", "pool", "node", "job", "task", "removal",
 	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
 }
 
@@ -181,9 +181,10 @@ const restoringName = "restoring"
 var errHalfRestored = errors.New("its restore was not finished: restore it again")
 
 // Import fills an empty database, which must be PostgreSQL and have no server,
-// with a copy that CopyTo made. If it is killed, servers refuse the database
-// until another Import has begun anew and finished.
-func Import(ctx context.Context, copied string, o Options) (err error) {
+// with a copy that CopyTo made, and that says it is of a site. If it is killed,
+// servers refuse the database until another Import has begun anew and finished.
+// One that was finished may be begun anew too, if it was of the same site.
+func Import(ctx context.Context, copied, site string, o Options) (err error) {
 	o.Alone, o.restoring = true, true
 	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now, Clock: o.Clock}, false)
 	if err != nil {
@@ -196,7 +197,7 @@ func Import(ctx context.Context, copied string, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	if err := to.Update(ctx, beginImport); err != nil {
+	if err := to.Update(ctx, func(tx *Tx) error { return beginImport(tx, site) }); err != nil {
 		return err
 	}
 	err = from.View(ctx, func(tx *Tx) error {
@@ -219,11 +220,17 @@ func Import(ctx context.Context, copied string, o Options) (err error) {
 	})
 }
 
-// beginImport marks the database, which must be empty or hold what an Import
-// that was killed has left in it.
-func beginImport(tx *Tx) error {
+// beginImport marks the database, which must be empty or hold what an Import of
+// that site has put or left in it.
+func beginImport(tx *Tx, site string) error {
 	half, err := halfRestored(tx)
 	if err != nil {
+		return err
+	}
+	switch is, err := tx.Site(); {
+	case err == nil:
+		half = half || is.ID == site
+	case !errors.Is(err, ErrNotFound):
 		return err
 	}
 	for _, table := range copiedTables {

@@ -44,6 +44,15 @@ func versions(ctx context.Context, dialect goose.Dialect, pool *sql.DB, options 
 	return p, current, target, nil
 }
 
+// LatestSchema is the number of the last migration that this program has.
+func LatestSchema() (int64, error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		return 0, fmt.Errorf("read migrations: %w", err)
+	}
+	return goose.NumericComponent(files[len(files)-1])
+}
+
 // up takes the missing steps.
 func up(ctx context.Context, log *slog.Logger, p *goose.Provider) error {
 	steps, err := p.Up(ctx)

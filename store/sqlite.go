@@ -30,10 +30,6 @@ var sqlitePragmas = []string{
 	"journal_size_limit(67108864)",
 }
 
-// RestoringName is a folder, beside the file of a database, that is there while
-// both are being restored. Servers refuse such a database.
-const RestoringName = ".restoring"
-
 // openSQLite locks the file, brings its schema up to date and prepares one pool
 // of connections for writing, one for reading and one for checkpoints.
 func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
@@ -44,10 +40,10 @@ func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
 	if err := disk.MakeFolder(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(path), RestoringName)); err == nil {
-		return nil, errHalfRestored
+	unlock, err := disk.Lock(path + ".lock")
+	if errors.Is(err, disk.ErrLocked) {
+		err = fmt.Errorf("%w: %w", ErrInUse, err)
 	}
-	unlock, err := lockFile(path + ".lock")
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"errors"
@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockFile takes the lock that makes a second server on the same file refuse to
-// start. The system drops it when the process ends.
-func lockFile(path string) (unlock func() error, err error) {
+// Lock takes a lock that one process at a time can have, in a file that it makes
+// if it is not there. The system drops it when the process ends. It fails with
+// ErrLocked if another has it.
+func Lock(path string) (unlock func() error, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -19,7 +20,7 @@ func lockFile(path string) (unlock func() error, err error) {
 	if err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, new(windows.Overlapped)); err != nil {
 		defer f.Close()
 		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-			return nil, fmt.Errorf("%w: %s is locked", ErrInUse, path)
+			return nil, fmt.Errorf("%s: %w", path, ErrLocked)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}

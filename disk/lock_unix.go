@@ -1,6 +1,6 @@
 //go:build unix
 
-package store
+package disk
 
 import (
 	"errors"
@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes the lock that makes a second server on the same file refuse to
-// start. The kernel drops it when the process ends, however that happens; the
-// file itself stays, since removing it would let two servers hold different
-// files of one name.
-func lockFile(path string) (unlock func() error, err error) {
+// Lock takes a lock that one process at a time can have, in a file that it makes
+// if it is not there. The kernel drops it when the process ends, however that
+// happens; the file itself stays, since removing it would let two processes hold
+// different files of one name. It fails with ErrLocked, and names the holder, if
+// another has it.
+func Lock(path string) (unlock func() error, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func lockFile(path string) (unlock func() error, err error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, inUse(path)
+			return nil, lockedBy(path)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -39,12 +40,12 @@ func writePID(f *os.File) error {
 	return err
 }
 
-// inUse names the process that holds the lock, if it had the time to write its
+// lockedBy names the process that holds the lock, if it had the time to write its
 // number.
-func inUse(path string) error {
+func lockedBy(path string) error {
 	pid, err := os.ReadFile(path)
 	if err != nil || len(pid) == 0 {
-		return fmt.Errorf("%w: %s is locked", ErrInUse, path)
+		return fmt.Errorf("%s: %w", path, ErrLocked)
 	}
-	return fmt.Errorf("%w: %s is locked by process %s", ErrInUse, path, strings.TrimSpace(string(pid)))
+	return fmt.Errorf("%s: %w %s", path, ErrLocked, strings.TrimSpace(string(pid)))
 }
