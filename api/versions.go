@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,6 +25,9 @@ var published = []string{
 	"2024-02-01.19.0", "2024-07-01.20.0",
 	"2025-06-01",
 }
+
+// Versions are the api-versions that are served, oldest first.
+func Versions() []string { return slices.Clone(published) }
 
 // otherProtocol are published versions that are another protocol, with work
 // items and virtual machines in place of jobs and nodes.

@@ -100,7 +100,7 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &stack{use: site.ForDev, config: config, log: log, journal: journal, httpToo: true, ephemeral: o.ephemeral}
+	s := &stack{use: site.ForDev, version: p.Version, config: config, log: log, journal: journal, httpToo: true, ephemeral: o.ephemeral}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -200,11 +200,16 @@ type readiness struct {
 	UsualStorage bool `json:"-"`
 }
 
+// devStorage is the address of the storage account of dev.
+func (s *stack) devStorage() string {
+	return "http://" + s.storage.Addr().String() + "/" + blob.DevAccount
+}
+
 // announce says that the server may be called, and how.
 func (s *stack) announce(ctx context.Context, w io.Writer, ci bool) error {
 	r := readiness{
 		Ready: true, Endpoint: "http://" + s.api.Addr().String(), HTTPSEndpoint: "https://" + s.api.Addr().String(),
-		BlobEndpoint: "http://" + s.storage.Addr().String() + "/" + blob.DevAccount,
+		BlobEndpoint: s.devStorage(),
 		Account:      devAccount, AccountKey: devKey(), StorageAccount: blob.DevAccount, StorageKey: blob.DevKey,
 		CAFile: s.caFile, DataDir: s.config.Data, PID: os.Getpid(),
 		UsualStorage: s.storage.Addr().String() == defaultConfig().Listen.Blob,

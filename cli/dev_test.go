@@ -81,10 +81,16 @@ func startDev(t *testing.T, arguments ...string) (readiness, *exec.Cmd) {
 
 func get(t *testing.T, caller *http.Client, url string) string {
 	t.Helper()
+	return getAs(t, caller, url, "*/*")
+}
+
+func getAs(t *testing.T, caller *http.Client, url, accept string) string {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Header.Set("Accept", accept)
 	response, err := caller.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +109,12 @@ func TestDevServesBothProtocolsOnOnePortAndRunsATask(t *testing.T) {
 
 	if got := get(t, http.DefaultClient, r.Endpoint+"/healthz"); got != "ok\n" {
 		t.Errorf("/healthz over HTTP answers %q", got)
+	}
+	if page := get(t, http.DefaultClient, r.Endpoint+"/"); !strings.Contains(page, `"code":"InvalidUri"`) {
+		t.Errorf("/ answers a client of the protocol with %q", page)
+	}
+	if page := getAs(t, http.DefaultClient, r.Endpoint+"/", "text/html"); !strings.Contains(page, "<td class=\"id\">local</td>") {
+		t.Errorf("/ answers a browser with %q", page)
 	}
 	authority, err := os.ReadFile(r.CAFile)
 	if err != nil {

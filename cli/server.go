@@ -51,7 +51,7 @@ func runServer(ctx context.Context, p Process, path string) error {
 	if err != nil {
 		return err
 	}
-	s := &stack{use: site.ForServer, config: config, log: log, journal: journal}
+	s := &stack{use: site.ForServer, version: p.Version, config: config, log: log, journal: journal}
 	if err := s.open(ctx); err != nil {
 		return err
 	}

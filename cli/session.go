@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -75,7 +77,8 @@ func (f *shownFlags) open(p Process) (*session, error) {
 }
 
 // client is for the account that flags and environment name. Where they name
-// nothing at all it is the account of 'batchyard dev', whose key is public.
+// none, and the service is on this machine, it is the account of 'batchyard dev',
+// whose key is public.
 func (f *sessionFlags) client(p Process) (*client.Client, error) {
 	endpoint, account, key := p.env(envEndpoint), p.env(envAccount), p.env(envKey)
 	if f.endpoint != "" {
@@ -84,8 +87,8 @@ func (f *sessionFlags) client(p Process) (*client.Client, error) {
 	if f.account != "" {
 		account = f.account
 	}
-	if endpoint == "" && account == "" && key == "" {
-		endpoint, account, key = devEndpoint, devAccount, devKey()
+	if account == "" && key == "" && (endpoint == "" || isHere(endpoint)) {
+		endpoint, account, key = cmp.Or(endpoint, devEndpoint), devAccount, devKey()
 	}
 	for _, need := range []struct{ name, value string }{{envEndpoint, endpoint}, {envAccount, account}, {envKey, key}} {
 		if need.value == "" {
@@ -101,6 +104,12 @@ func (f *sessionFlags) client(p Process) (*client.Client, error) {
 		return nil, fmt.Errorf("%s is no key: a key is base64, as the service gave it", envKey)
 	}
 	return &client.Client{Endpoint: endpoint, Account: account, Key: secret}, nil
+}
+
+// isHere tells whether an endpoint is on this machine.
+func isHere(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && u.Host != "" && isLoopback(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")))
 }
 
 // readEndpoint checks an endpoint. Without a scheme it is HTTPS, as the Azure

@@ -21,6 +21,7 @@ import (
 	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/fleet"
 	"github.com/batchyard/batchyard/nodelink"
+	"github.com/batchyard/batchyard/portal"
 	"github.com/batchyard/batchyard/scheduler"
 	"github.com/batchyard/batchyard/site"
 	"github.com/batchyard/batchyard/store"
@@ -37,6 +38,7 @@ type stack struct {
 	log    *slog.Logger
 	// journal is what log ends up in.
 	journal *journal
+	version string
 	// httpToo lets the API port speak HTTP beside HTTPS, with metrics on it.
 	httpToo bool
 	// ephemeral ends the nodes with the server.
@@ -299,6 +301,7 @@ func (s *stack) apiHandler(polls context.Context) http.Handler {
 	})
 	nodes := endable(polls, nodelink.Handler(&remarks{Server: s.nodes, log: s.log}, s.log))
 	health := s.healthHandler()
+	page := s.page()
 	// A mux would clean paths, which are signed as they are.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -306,10 +309,29 @@ func (s *stack) apiHandler(polls context.Context) http.Handler {
 			nodes.ServeHTTP(w, r)
 		case r.URL.Path == "/healthz", r.URL.Path == "/readyz", s.httpToo && r.URL.Path == "/metrics":
 			health.ServeHTTP(w, r)
+		case portal.IsFor(r):
+			page.ServeHTTP(w, r)
 		default:
 			protocol.ServeHTTP(w, r)
 		}
 	})
+}
+
+// page is what a browser is shown at the address of the API: on a development
+// server, whose account is public knowledge, with what is in that account.
+func (s *stack) page() http.Handler {
+	versions := api.Versions()
+	o := portal.Options{
+		Control: s.control, Log: s.log, Version: s.version, Oldest: versions[0], Newest: versions[len(versions)-1],
+		Endpoint: s.url(), Now: time.Now,
+	}
+	if s.httpToo {
+		o.Account, o.Storage = devAccount, s.devStorage()
+		if s.url() != devEndpoint {
+			o.Elsewhere = s.url()
+		}
+	}
+	return &portal.Page{Options: o}
 }
 
 // endable ends the requests of a handler when polls ends, so that a node that
