@@ -45,8 +45,9 @@ type attempt struct {
 	id    attemptID
 	run   *batch.TaskRun
 	phase batch.TaskPhase
-	// start is set from PhaseRunning on, outcome with PhaseEnded.
+	// start and since are set from PhaseRunning on, outcome with PhaseEnded.
 	start   *batch.Time
+	since   moment
 	outcome *batch.Outcome
 	// begun: has, or had, a goroutine. unwanted: the orders no longer name it.
 	begun, unwanted bool
@@ -78,6 +79,12 @@ var (
 	errReleased = errors.New("the attempt was asked back")
 	errLease    = errors.New("the lease has run out")
 )
+
+// begin notes when it began. The caller holds the desk's lock.
+func (t *attempt) begin(at moment) {
+	start := batch.At(at.date)
+	t.start, t.since = &start, at
+}
 
 func (t *attempt) report() batch.TaskReport {
 	r := batch.TaskReport{
@@ -136,7 +143,7 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	} else if !t.await(c) {
 		return nil
 	}
-	c.start = a.desk.running(t).Time
+	c.began = a.desk.running(t)
 	outcome := c.perform(ctx)
 	if outcome == nil {
 		return nil
@@ -148,6 +155,6 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 		return nil
 	}
 	c.failed(outcome)
-	outcome.End = batch.At(t.agent.now())
+	outcome.End = batch.At(a.end(c.began))
 	return outcome
 }

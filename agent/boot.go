@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -272,9 +271,9 @@ func (b *boots) nextTry(task *batch.StartTask) (retry int, more bool) {
 func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry int) *batch.Outcome {
 	began, adopted := b.held(id)
 	if !adopted {
-		began = b.agent.now()
+		began = b.agent.moment()
 	}
-	start := batch.At(began)
+	start := batch.At(began.date)
 	info := &batch.StartTaskInfo{State: batch.StartTaskRunning, StartTime: start, RetryCount: retry}
 	if retry > 0 {
 		info.LastRetryTime = &start
@@ -285,7 +284,7 @@ func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry
 	b.mu.Unlock()
 	b.agent.note(atOnce)
 	c := &command{
-		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine, start: start.Time,
+		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine, began: began,
 		files: task.ResourceFiles, user: task.UserIdentity, env: settingsOf(task.EnvironmentSettings), keep: true,
 	}
 	b.mu.Lock()
@@ -300,13 +299,13 @@ func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry
 }
 
 // held is when the keeper's process of that name began, if it has one.
-func (b *boots) held(id string) (time.Time, bool) {
+func (b *boots) held(id string) (moment, bool) {
 	for _, held := range b.agent.keeper.Held() {
 		if held.ID == id {
-			return held.Started.At, true
+			return b.agent.began(held.Started), true
 		}
 	}
-	return time.Time{}, false
+	return moment{}, false
 }
 
 func (b *boots) ended(outcome *batch.Outcome) {

@@ -28,8 +28,8 @@ type command struct {
 	line  string
 	files []batch.ResourceFile
 	user  *batch.UserIdentity
-	// limit is the wall clock time of files and process, from start on.
-	start time.Time
+	// limit is the wall clock time of files and process, from when it began on.
+	began moment
 	limit batch.Duration
 	env   []string
 	// keep leaves what is in the directory. Without it, that is done for a retry
@@ -75,7 +75,7 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 	limited, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	if c.limit > 0 && c.limit != batch.Unlimited {
-		left := c.start.Add(c.limit.Std()).Sub(c.agent.now())
+		left := c.limit.Std() - c.agent.lasted(c.began)
 		if left <= 0 { // while there was no agent
 			end(tooLong(c.limit))
 		}
@@ -99,7 +99,7 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 			failure = &over.info
 		}
 		if ctx.Err() != nil || failure != nil {
-			return &batch.Outcome{End: batch.At(c.agent.now()), Failure: failure}
+			return &batch.Outcome{End: batch.At(c.agent.end(c.began)), Failure: failure}
 		}
 		process = c.agent.keeper.Process(*c.spec)
 		// Whether it has started must be known, so this goes on if ctx ends.
@@ -189,7 +189,7 @@ func (c *command) notStarted(err error) *batch.Outcome {
 	if start.Code == run.CodeProgramNotFound {
 		message = "The specified command program is not found"
 	}
-	return &batch.Outcome{End: batch.At(c.agent.now()), Failure: &batch.FailureInfo{
+	return &batch.Outcome{End: batch.At(c.agent.end(c.began)), Failure: &batch.FailureInfo{
 		Category: batch.UserError, Code: batch.FailureCode(start.Code), Message: message,
 		Details: []batch.NameValue{detail("Message", start.Message), detail("CommandLine", c.line)},
 	}}

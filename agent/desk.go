@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
@@ -23,7 +22,7 @@ type desk struct {
 	slotFree []bool     // by number, for users of task scope
 	// orphans are processes of an earlier agent, and when they began, until
 	// the first orders say which of them are still wanted.
-	orphans  map[string]time.Time
+	orphans  map[string]run.Started
 	removing map[int64]batch.Removal
 	removed  map[int64]bool
 	// lineEnd is closed when the last of the line has entered it.
@@ -33,7 +32,7 @@ type desk struct {
 func newDesk(a *Agent) *desk {
 	slots := a.settings.Load().TaskSlots
 	return &desk{
-		agent: a, slots: slots, slotFree: slices.Repeat([]bool{true}, slots), orphans: map[string]time.Time{},
+		agent: a, slots: slots, slotFree: slices.Repeat([]bool{true}, slots), orphans: map[string]run.Started{},
 		removing: map[int64]batch.Removal{}, removed: map[int64]bool{}, lineEnd: closedChannel(),
 	}
 }
@@ -44,7 +43,7 @@ func (d *desk) find(all []run.Held) {
 	defer d.mu.Unlock()
 	for _, held := range all {
 		if !strings.HasPrefix(held.ID, startPrefix) {
-			d.orphans[held.ID] = held.Started.At
+			d.orphans[held.ID] = held.Started
 		}
 	}
 }
@@ -151,8 +150,8 @@ func (d *desk) accept(o *batch.TaskOrder) {
 	d.attempts = append(d.attempts, t)
 	if began, ok := d.orphans[id.String()]; ok {
 		delete(d.orphans, id.String())
-		start := batch.At(began)
-		t.adopted, t.start = true, &start
+		t.adopted = true
+		t.begin(d.agent.began(began))
 		d.start(t, d.agent.users.slotOf(d.agent.tree.owner(taskPlace(o.Job, o.Task))))
 	} else if o.Started {
 		t.phase = batch.PhaseReleased
@@ -286,18 +285,18 @@ func (d *desk) occupy(t *attempt, slot int) {
 }
 
 // running notes that an attempt has begun and says when that was.
-func (d *desk) running(t *attempt) batch.Time {
+func (d *desk) running(t *attempt) moment {
 	d.mu.Lock()
 	if t.start == nil {
-		start := batch.At(d.agent.now())
-		t.start = &start
+		t.begin(d.agent.moment())
 	}
+	began := t.since
 	if t.before == nil {
 		t.phase = batch.PhaseRunning
 	}
 	d.mu.Unlock()
 	d.agent.note(whenever)
-	return *t.start
+	return began
 }
 
 // settled notes how an attempt is over: with an outcome, or given back. An

@@ -56,6 +56,50 @@ func TestRestart(t *testing.T) {
 		}
 	})
 
+	for name, set := range map[string]time.Duration{"on": 24 * time.Hour, "back": -24 * time.Hour} {
+		setDate := func(n *node) {
+			n.halt()
+			n.options.Now = func() time.Time { return time.Now().Add(set) }
+			n.start()
+		}
+		t.Run("a task has the time it has when the date is set "+name+" while there is no agent", func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			up, g := n.newGate("up"), n.newGate("g")
+			run := shell(up.reach("up") + "; " + g.wait() + "; exit 6")
+			run.MaxWallClockTime = batch.Hour
+			attempt := n.add("t", run)
+			up.reached()
+			n.phase("t", batch.PhaseRunning)
+			setDate(n)
+			n.phase("t", batch.PhaseRunning)
+			g.open()
+			if got := summarize(n.outcome(attempt)); got.Exit != 6 {
+				t.Errorf("outcome is %+v", got)
+			}
+			if r := n.result(attempt); r.Outcome.End.Before(r.Start.Time) {
+				t.Errorf("it began at %v and ended at %v", r.Start, r.Outcome.End)
+			}
+		})
+		t.Run("and no more, set "+name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			up := n.newGate("up")
+			run := shell(up.reach("up") + "; exec sleep 600")
+			run.MaxWallClockTime = batch.DurationOf(3 * time.Second)
+			attempt := n.add("t", run)
+			up.reached()
+			n.phase("t", batch.PhaseRunning)
+			setDate(n)
+			if got := summarize(n.outcome(attempt)); got.Code != batch.FailureWallClock {
+				t.Errorf("outcome is %+v", got)
+			}
+			if took := time.Since(n.result(attempt).Start.Time); took > testTime {
+				t.Errorf("it was ended after %v", took)
+			}
+		})
+	}
+
 	t.Run("an agent that is killed changes nothing", func(t *testing.T) {
 		t.Parallel()
 		n := newNode(t)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
@@ -176,7 +175,7 @@ func (t *attempt) await(c *command) bool {
 	switch began, err := process.LineUp(t.turn, enter); {
 	case err == nil:
 		c.adopted = true
-		desk.began(t, began.At)
+		desk.began(t, began)
 		return true
 	case errors.Is(err, run.ErrKeeperLost):
 		return false // it may have run
@@ -202,7 +201,7 @@ func (t *attempt) withdraw(c *command, process Lined) bool {
 		return false
 	case began != nil:
 		c.adopted = true
-		a.desk.began(t, began.At)
+		a.desk.began(t, *began)
 		return true
 	}
 	if c.kept {
@@ -215,11 +214,10 @@ func (t *attempt) withdraw(c *command, process Lined) bool {
 }
 
 // began notes when an attempt that was in line has begun.
-func (d *desk) began(t *attempt, at time.Time) {
+func (d *desk) began(t *attempt, s run.Started) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	start := batch.At(at)
-	t.start = &start
+	t.begin(d.agent.began(s))
 }
 
 func (d *desk) hasSlot(t *attempt) bool {

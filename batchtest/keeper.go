@@ -47,6 +47,12 @@ type process struct {
 	spec    run.Spec
 }
 
+// started is what the keeper says of its beginning: a date, as a wire would leave
+// it, and how long ago it was in true time.
+func (p *process) started() run.Started {
+	return run.Started{PID: 1, At: p.begun.Round(0), Age: time.Since(p.seen.Began)}
+}
+
 // place is a place in the line. The keeper's lock guards it.
 type place struct {
 	session *session
@@ -108,7 +114,7 @@ func (k *keeper) Held() []run.Held {
 	var held []run.Held
 	for _, id := range slices.Sorted(maps.Keys(k.held)) {
 		p := k.held[id]
-		held = append(held, run.Held{ID: id, Started: run.Started{PID: 1, At: p.begun}, Result: p.result})
+		held = append(held, run.Held{ID: id, Started: p.started(), Result: p.result})
 	}
 	return held
 }
@@ -214,7 +220,7 @@ func (k *keeper) finish(p *process, result run.Result) bool {
 		return false
 	}
 	p.exits.Stop()
-	result.Started, result.Ended = p.begun, k.machine.Clock.Now()
+	result.Started, result.Ended = p.begun.Round(0), k.machine.Clock.Now().Round(0)
 	p.result = &result
 	k.machine.cluster.Witness.End(p.seen, result.Reason == run.Exited)
 	return true
@@ -238,7 +244,7 @@ func (k *keeper) leaveLine(next *place) {
 	k.line = slices.DeleteFunc(k.line, func(other *place) bool { return other == next })
 	p, err := k.begin(next.spec)
 	if err == nil {
-		next.started = run.Started{PID: 1, At: p.begun}
+		next.started = p.started()
 	}
 	next.err = err
 }
@@ -293,7 +299,7 @@ func (e execution) Start(context.Context) (run.Started, error) {
 			return run.Started{}, err
 		}
 	}
-	return run.Started{PID: 1, At: p.begun}, nil
+	return p.started(), nil
 }
 
 // LineUp begins the script when another makes room.
@@ -334,7 +340,8 @@ func (e execution) Withdraw(context.Context) (*run.Started, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if p := k.held[e.spec.ID]; p != nil {
-		return &run.Started{PID: 1, At: p.begun}, nil
+		started := p.started()
+		return &started, nil
 	}
 	k.line = slices.DeleteFunc(k.line, func(p *place) bool { return p.spec.ID == e.spec.ID })
 	return nil, nil

@@ -208,6 +208,9 @@ func (e exit) result(t *task) *run.Result {
 		SystemCPU: time.Duration(e.usage.Stime.Nano()),
 		MaxRSS:    int64(e.usage.Maxrss) << 10, //nolint:unconvert // it has 32 bits on some systems
 	}
+	if r.Ended.Round(0).Before(r.Started.Round(0)) { // the date was set back
+		r.Ended = r.Started.Add(r.Ended.Sub(r.Started))
+	}
 	if e.status.Signaled() {
 		r.Signal = int(e.status.Signal())
 	}

@@ -193,7 +193,7 @@ func (k *Keeper) Held() []Held {
 	var all []Held
 	for id, e := range k.known {
 		if e.started != nil {
-			all = append(all, Held{ID: id, Started: *e.started, Result: e.result})
+			all = append(all, Held{ID: id, Started: e.started.told(), Result: e.result})
 		}
 	}
 	slices.SortFunc(all, func(a, b Held) int { return a.Started.At.Compare(b.Started.At) })

@@ -51,7 +51,7 @@ func (p *Process) begin(ctx context.Context, m *Message) (Started, error) {
 		return Started{}, err
 	}
 	k.exited(&Held{ID: p.spec.ID, Started: *reply.Started})
-	return *reply.Started, nil
+	return reply.Started.told(), nil
 }
 
 // Withdraw takes the process out of line. If it has been started before it
@@ -64,7 +64,8 @@ func (p *Process) Withdraw(ctx context.Context) (*Started, error) {
 	}
 	if reply.Started != nil {
 		k.exited(&Held{ID: p.spec.ID, Started: *reply.Started})
-		return reply.Started, nil
+		started := reply.Started.told()
+		return &started, nil
 	}
 	k.unexpect(ctx, p.spec.ID)
 	return nil, nil

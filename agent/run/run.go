@@ -94,8 +94,22 @@ type NodeLimits struct {
 // Started says how an execution began.
 type Started struct {
 	// PID is the main process as the compute node numbers it.
-	PID int       `json:"pid"`
-	At  time.Time `json:"at"`
+	PID int `json:"pid"`
+	// At is the date of that, Up what [BootTime] said.
+	At time.Time `json:"at"`
+	Up int64     `json:"up,omitzero"`
+	// Age is how long ago that was when the keeper's client told, by a clock that
+	// nobody sets.
+	Age time.Duration `json:"-"`
+}
+
+// told is s with its age. A keeper of before says nothing of that clock.
+func (s Started) told() Started {
+	s.Age = max(0, time.Since(s.At))
+	if s.Up != 0 {
+		s.Age = max(0, time.Duration(BootTime()-s.Up))
+	}
+	return s
 }
 
 // Reason says why an execution has ended.
