@@ -244,7 +244,7 @@ func busy(reason string) *batch.Error {
 func clip(s string) string {
 	const most = 256
 	if len(s) > most {
-		s = s[:most] + "…"
+		s = batch.Shorten(s, most) + "…"
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }

@@ -3,6 +3,8 @@ package auth
 import (
 	"fmt"
 	"net/http"
+
+	"github.com/batchyard/batchyard/batch"
 )
 
 // Reason names why a request was not accepted, for programs: the edges map it
@@ -79,5 +81,5 @@ func clip(s string) string {
 	if len(s) <= most {
 		return s
 	}
-	return s[:most] + "…"
+	return batch.Shorten(s, most) + "…"
 }

@@ -173,7 +173,7 @@ const maxShown = 256
 func shown(value any) string {
 	text := fmt.Sprint(value)
 	if len(text) > maxShown {
-		return strings.ToValidUTF8(text[:maxShown], "") + "…"
+		return Shorten(text, maxShown) + "…"
 	}
 	return text
 }

@@ -155,6 +155,7 @@ const (
 	FailureOutOfMemory           FailureCode = "OutOfMemory"
 	FailureUserNotFound          FailureCode = "UserAccountNotFound"
 	FailureNodeLost              FailureCode = "NodeLost"
+	FailureResultUnknown         FailureCode = "ResultUnknown"
 )
 
 // uploadFailures meet the fileUploadError exit condition.

@@ -153,7 +153,7 @@ func missingHeader(name string) *fault {
 func clip(s string) string {
 	const most = 100
 	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
+		s = batch.Shorten(s, most) + "…"
 	}
 	return s
 }

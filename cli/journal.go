@@ -9,8 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
+	"github.com/batchyard/batchyard/batch"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -145,8 +145,5 @@ func bounded(_ []string, a slog.Attr) slog.Attr {
 	if len(text) <= most {
 		return a
 	}
-	for most > 0 && !utf8.RuneStart(text[most]) {
-		most--
-	}
-	return slog.String(a.Key, text[:most]+"…")
+	return slog.String(a.Key, batch.Shorten(text, most)+"…")
 }

@@ -123,14 +123,15 @@ func TestReports(t *testing.T) {
 		}
 	})
 
-	t.Run("a result without an outcome is refused", func(t *testing.T) {
+	t.Run("a result without an outcome is a failure", func(t *testing.T) {
 		y.assign(node, "t-004")
 		node.sync()
 		node.of("t-004").Phase = batch.PhaseEnded
-		_, err := y.Sync(ctx(t), node.id, node.token, node.report())
-		y.refused(err, batch.CodeInvalidPropertyValue)
-		node.end("t-004", 1)
 		node.sync()
+		failure := y.task("job", "t-004").ExecutionInfo.FailureInfo
+		if failure == nil || failure.Code != batch.FailureResultUnknown {
+			t.Errorf("failure is %+v", failure)
+		}
 	})
 
 	t.Run("results of many tasks go in at once", func(t *testing.T) {

@@ -3,6 +3,7 @@ package conversation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -23,16 +24,17 @@ func (r *Room) LoseNodes(ctx context.Context) (next time.Time, err error) {
 		return next, err
 	}
 	silent, heard := r.memory.silent(r.now().Add(-r.giveUpAfter()))
+	var failures []error
 	for _, id := range silent {
 		if err := r.loseNode(ctx, id); err != nil {
-			return time.Time{}, err
+			failures = append(failures, fmt.Errorf("give up node %s: %w", id, err))
 		}
 	}
 	wait := r.giveUpAfter() / 4 // a node may be heard for the first time
 	if !heard.IsZero() {
 		wait = min(wait, heard.Add(r.giveUpAfter()).Sub(r.now()))
 	}
-	return r.db.Now().Add(wait), nil
+	return r.db.Now().Add(wait), errors.Join(failures...)
 }
 
 // expectNodes counts every node that should be heard as heard now unless it
@@ -50,51 +52,49 @@ func (r *Room) expectNodes(ctx context.Context) error {
 	return err
 }
 
-// loseNode gives up one node, unless it was heard in the meantime: a call of
-// the node notes its contact inside its transaction, and this one looks inside
-// its own.
+// loseNode gives up one node, unless it was heard in the meantime.
 func (r *Room) loseNode(ctx context.Context, id batch.NodeID) error {
-	lost, gone := false, false
-	err := r.db.Update(ctx, func(tx *store.Tx) error {
-		lost, gone = false, false
-		if r.memory.last(id).After(r.now().Add(-r.giveUpAfter())) {
-			return nil
-		}
-		n, err := tx.Node(id)
-		if errors.Is(err, store.ErrNotFound) {
-			gone = true
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if n.State == batch.NodeUnusable && !n.Unfit && n.BoundTasks == 0 && n.Leaving == "" {
-			gone = true // its provider has said so, and nothing is left to do
-			return nil
-		}
-		lost = true
-		l := r.control.Ledger(tx, n.Account)
-		if n.Leaving != "" {
-			return l.DropNode(&n)
-		}
-		l.Hold(&n)
-		l.Touch(n.ID)
-		if n.State != batch.NodeUnusable || n.Unfit {
-			n.Lose(batch.NodeUnknown, tx.Now())
-		}
-		if err := l.Requeue(n.ID); err != nil {
-			return err
-		}
-		return l.CloseHeld(&n)
-	})
-	if err == nil && (lost || gone) {
-		r.memory.forget(id)
+	if !r.memory.beginLoss(id, r.now().Add(-r.giveUpAfter())) {
+		return nil
 	}
+	lost := false
+	err := r.db.Update(ctx, func(tx *store.Tx) (err error) {
+		lost, err = r.giveUp(tx, id)
+		return err
+	})
+	r.memory.endLoss(id, err == nil)
 	if err == nil && lost {
 		r.metrics.lost.Inc()
 		r.log.Warn("lost contact with compute node", "node", id, "silent", r.giveUpAfter())
 	}
 	return err
+}
+
+// giveUp gives up a node and tells whether there was something to give up.
+func (r *Room) giveUp(tx *store.Tx, id batch.NodeID) (bool, error) {
+	n, err := tx.Node(id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	l := r.control.Ledger(tx, n.Account)
+	switch {
+	case n.Leaving != "":
+		return true, l.DropNode(&n)
+	case n.State == batch.NodeUnusable && !n.Unfit && n.BoundTasks == 0:
+		return false, nil // its provider has said so, and nothing is left to do
+	}
+	l.Hold(&n)
+	l.Touch(n.ID)
+	if n.State != batch.NodeUnusable || n.Unfit {
+		n.Lose(batch.NodeUnknown, tx.Now())
+	}
+	if err := l.Requeue(n.ID); err != nil {
+		return false, err
+	}
+	return true, l.CloseHeld(&n)
 }
 
 // NodeGone notes that the provider of a node cannot bring its agent back. The

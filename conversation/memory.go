@@ -14,12 +14,17 @@ import (
 // at the start, so a restart costs a lost node at most one more lease.
 type memory struct {
 	mu    sync.Mutex
+	lost  int64                     // guarded by mu: how often a node was given up, or begun to be
 	nodes map[batch.NodeID]*contact // guarded by mu
 }
 
 type contact struct {
 	at   time.Time
 	call *call // nil while no call waits
+	// busy are calls whose transaction runs, losing is set while the node is
+	// being given up: one keeps the other away.
+	busy   map[*nodeCall]bool
+	losing bool
 	// instance and number are of the newest report.
 	instance string
 	number   int64
@@ -46,20 +51,84 @@ func (c *memory) of(node batch.NodeID) *contact {
 	return entry
 }
 
-// hear notes that a node was in contact, and tells whether its report is out of
-// date because a newer one of the same agent came before.
-func (c *memory) hear(node batch.NodeID, at time.Time, report *batch.NodeReport) (stale bool) {
+// stale tells whether a report is out of date because a newer one of the same
+// agent was taken before.
+func (c *memory) stale(node batch.NodeID, report *batch.NodeReport) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	entry := c.of(node)
-	if at.After(entry.at) {
-		entry.at = at
+	entry := c.nodes[node]
+	return entry != nil && entry.instance == report.Instance && report.Number > 0 && report.Number < entry.number
+}
+
+// losses is how often nodes were given up so far. Who reads a node's row asks
+// before.
+func (c *memory) losses() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
+}
+
+// enter begins a transaction of a call, which has read the node's row after
+// losses said so many. False: the row may be of before the node was given up.
+func (c *memory) enter(call *nodeCall, losses int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.of(call.node)
+	if entry.losing || losses != c.lost {
+		return false
 	}
-	stale = entry.instance == report.Instance && report.Number > 0 && report.Number < entry.number
-	if !stale {
-		entry.instance, entry.number = report.Instance, report.Number
+	if entry.busy == nil {
+		entry.busy = make(map[*nodeCall]bool)
 	}
-	return stale
+	entry.busy[call] = true
+	return true
+}
+
+// leave ends it. If it was committed, the node was heard when the call came.
+func (c *memory) leave(call *nodeCall, committed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.nodes[call.node]
+	if entry == nil || !entry.busy[call] {
+		return
+	}
+	delete(entry.busy, call)
+	if !committed {
+		return
+	}
+	if call.at.After(entry.at) {
+		entry.at = call.at
+	}
+	if r := call.report; entry.instance != r.Instance || r.Number == 0 || r.Number > entry.number {
+		entry.instance, entry.number = r.Instance, r.Number
+	}
+}
+
+// beginLoss begins to give a node up, unless it was heard since a time or is
+// just being heard. No call of it is taken until endLoss.
+func (c *memory) beginLoss(node batch.NodeID, since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.nodes[node]
+	if entry == nil || entry.at.After(since) || len(entry.busy) > 0 {
+		return false
+	}
+	c.lost++
+	entry.losing = true
+	return true
+}
+
+// endLoss ends that. A node that was given up is forgotten.
+func (c *memory) endLoss(node batch.NodeID, lost bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost++
+	if entry := c.nodes[node]; entry != nil {
+		entry.losing = false
+		if lost {
+			entry.forget()
+		}
+	}
 }
 
 // holds returns what a node holds at a revision, if it is known. The ledger
@@ -94,22 +163,20 @@ func (c *memory) expect(node batch.NodeID, at time.Time) {
 	}
 }
 
-// last is when a node was heard; the zero time if never.
-func (c *memory) last(node batch.NodeID) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if entry := c.nodes[node]; entry != nil {
-		return entry.at
-	}
-	return time.Time{}
-}
-
-// forget drops a node that is no more, or given up.
+// forget drops a node that is no more.
 func (c *memory) forget(node batch.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.nodes, node)
+	if entry := c.nodes[node]; entry != nil {
+		entry.forget()
+		if entry.call == nil && len(entry.busy) == 0 {
+			delete(c.nodes, node)
+		}
+	}
 }
+
+// forget drops what is known of a node, but for the calls that are here.
+func (c *contact) forget() { *c = contact{call: c.call, busy: c.busy} }
 
 // silent returns the nodes not heard since a time, and when the next one was
 // heard, the zero time if there is none.

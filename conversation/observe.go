@@ -3,7 +3,7 @@ package conversation
 import (
 	"reflect"
 	"slices"
-	"unicode/utf8"
+	"time"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
@@ -21,6 +21,7 @@ type hearing struct {
 	report *batch.NodeReport
 	stale  bool // a newer report came before it
 
+	unsaved          bool // it has news, and this transaction does not write them
 	changed          bool // something of the node itself
 	tookTasks        bool // before the report
 	succeeded, ended int  // results that were accepted
@@ -72,7 +73,7 @@ func (h *hearing) applyTasks() error {
 			continue
 		}
 		if err := h.applyTask(t, news[key]); err != nil {
-			return err
+			h.room.log.Error("report of a task does not fit", "node", h.node.ID, "job", t.Job, "task", t.ID, "err", err)
 		}
 		over[key] = !t.Bound
 	}
@@ -119,7 +120,7 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 	now := h.tx.Now()
 	start := now
 	if r.Start != nil {
-		start = r.Start.Time
+		start = r.Start.Plausible(now).Time
 	}
 	switch {
 	case r.Phase == batch.PhaseRunning:
@@ -127,10 +128,11 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 		return h.Change(t, func() error { return t.Start(start, now) })
 	case r.Phase == batch.PhaseReleased:
 		return h.Change(t, func() error { return t.Requeue(now) })
-	case r.Phase == batch.PhaseEnded && r.Outcome == nil:
-		return batch.InvalidValue("tasks.outcome", r.Task, "A task that has ended has an outcome")
 	case r.Phase == batch.PhaseEnded:
-		outcome := bounded(*r.Outcome)
+		outcome := unknown(now)
+		if r.Outcome != nil {
+			outcome = r.Outcome.Bounded(now)
+		}
 		h.ended++
 		h.node.TotalTasksRun++
 		if outcome.Failure == nil {
@@ -143,25 +145,13 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 	return nil
 }
 
-// Bounds of what a node may say about a failure.
-const (
-	maxFailureText    = 4096
-	maxFailureDetails = 20
-)
-
-// bounded cuts texts of a node to a reasonable length.
-func bounded(o batch.Outcome) batch.Outcome {
-	if o.Failure == nil {
-		return o
-	}
-	failure := *o.Failure
-	failure.Message = failure.Message[:min(len(failure.Message), maxFailureText)]
-	failure.Details = slices.Clone(failure.Details[:min(len(failure.Details), maxFailureDetails)])
-	for i, d := range failure.Details {
-		failure.Details[i].Value = d.Value[:min(len(d.Value), maxFailureText)]
-	}
-	o.Failure = &failure
-	return o
+// unknown is the outcome of a task of which the node said that it is over, but
+// not in a way that can be kept.
+func unknown(now time.Time) batch.Outcome {
+	return batch.Outcome{End: batch.At(now), Failure: &batch.FailureInfo{
+		Category: batch.ServerError, Code: batch.FailureResultUnknown,
+		Message: "The compute node reported a result of the task that could not be kept",
+	}}
 }
 
 // noteRecent puts the task first in the node's list of recent ones.
@@ -198,8 +188,13 @@ func (h *hearing) applyBoot() {
 	case done < n.BootDone && r.Booting: // the agent has lost its folder
 		n.BootDone, h.changed = done, true
 	}
-	if current := r.Booting || r.Boot >= n.Boot; current && !reflect.DeepEqual(r.StartTask, n.StartTaskInfo) {
-		n.StartTaskInfo, h.changed = r.StartTask, true
+	var start *batch.StartTaskInfo
+	if r.StartTask != nil {
+		bounded := r.StartTask.Bounded(h.tx.Now())
+		start = &bounded
+	}
+	if current := r.Booting || r.Boot >= n.Boot; current && !reflect.DeepEqual(start, n.StartTaskInfo) {
+		n.StartTaskInfo, h.changed = start, true
 	}
 }
 
@@ -209,17 +204,14 @@ func (h *hearing) applyAgent() {
 	if n.Instance != r.Instance {
 		n.Instance, h.changed = r.Instance, true
 	}
-	if a := r.Agent; a != nil && (n.AgentVersion != a.Version || n.IPAddress != a.IPAddress) {
+	if a := r.Agent; a != nil && (n.AgentVersion != clip(a.Version) || n.IPAddress != clip(a.IPAddress)) {
 		n.AgentVersion, n.IPAddress = clip(a.Version), clip(a.IPAddress)
 		n.AgentTime, h.changed = h.tx.Now(), true
 	}
 }
 
-// Bounds of what a node may say about its troubles.
-const (
-	maxNodeErrors    = 10
-	maxNodeErrorText = 1024
-)
+// maxNodeErrors bounds what a node may say about its troubles.
+const maxNodeErrors = 10
 
 // applyErrors takes the troubles that the agent tells of. Its first report,
 // before it has looked, says nothing of them.
@@ -228,33 +220,17 @@ func (h *hearing) applyErrors() {
 	if r.Revision == 0 {
 		return
 	}
-	errors := slices.Clone(r.Errors[:min(len(r.Errors), maxNodeErrors)])
-	for i := range errors {
-		e := &errors[i]
-		e.Code, e.Message = clip(e.Code), shorten(e.Message, maxNodeErrorText)
-		e.ErrorDetails = slices.Clone(e.ErrorDetails[:min(len(e.ErrorDetails), maxFailureDetails)])
-		for k, d := range e.ErrorDetails {
-			e.ErrorDetails[k] = batch.NameValue{Name: clip(d.Name), Value: shorten(d.Value, maxNodeErrorText)}
-		}
+	var errors []batch.NodeError
+	for _, e := range r.Errors[:min(len(r.Errors), maxNodeErrors)] {
+		errors = append(errors, e.Bounded())
 	}
 	if n.Unfit != r.Unfit || len(n.Errors)+len(errors) > 0 && !reflect.DeepEqual(n.Errors, errors) {
 		n.Unfit, n.Errors, h.changed = r.Unfit, errors, true
 	}
 }
 
-// shorten cuts a text between two characters so that it has n bytes at most.
-func shorten(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	for n > 0 && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return text[:n]
-}
-
 // clip bounds a word that an agent says about itself.
-func clip(word string) string { return word[:min(len(word), 128)] }
+func clip(word string) string { return batch.Printable(word, 128) }
 
 // leaves tells whether the node is asked to leave now.
 func (h *hearing) leaves() bool { return control.MayLeave(&h.node, h.tx.Now()) }

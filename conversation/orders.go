@@ -8,6 +8,10 @@ import (
 	"github.com/batchyard/batchyard/store"
 )
 
+// maxRemovals bounds the removals that one answer asks for. The others follow
+// when some of these are done.
+const maxRemovals = 500
+
 // answer is the node's orders, or nil if it has them already and the call can
 // be held.
 func (h *hearing) answer(must bool) (*batch.NodeOrders, error) {
@@ -37,7 +41,7 @@ func (h *hearing) orders() (*batch.NodeOrders, error) {
 	if o.Tasks, err = h.taskOrders(); err != nil {
 		return nil, err
 	}
-	if o.Removals, err = h.tx.Removals(n.ID); err != nil {
+	if o.Removals, err = h.tx.Removals(n.ID, 0, maxRemovals); err != nil {
 		return nil, err
 	}
 	o.Files = h.room.files.tell(n.ID, h.room.now())

@@ -15,7 +15,8 @@ const (
 	syncWait = 20 * time.Second
 	// observeTimeout bounds the keeping of a report whose sender hung up.
 	observeTimeout = 30 * time.Second
-	// maxInstance and maxReported bound what a report may carry.
+	// maxInstance bounds the name of an agent process, maxReported what is taken
+	// of one report: the rest is reported again.
 	maxInstance, maxReported = 128, 4096
 )
 
@@ -34,12 +35,11 @@ const (
 func (r *Room) Sync(ctx context.Context, node batch.NodeID, token string, report batch.NodeReport) (batch.NodeOrders, error) {
 	began := time.Now()
 	defer func() { r.metrics.syncs.Observe(time.Since(began).Seconds()) }()
-	if report.Instance == "" || len(report.Instance) > maxInstance {
-		return batch.NodeOrders{}, batch.InvalidValue("instance", report.Instance, "It has 1 to %d bytes", maxInstance)
+	if i := report.Instance; i == "" || i != batch.Printable(i, maxInstance) {
+		return batch.NodeOrders{}, batch.InvalidValue("instance", i, "It is a text of 1 to %d bytes", maxInstance)
 	}
-	if len(report.Tasks) > maxReported || len(report.Removed) > maxReported {
-		return batch.NodeOrders{}, batch.InvalidValue("tasks", len(report.Tasks), "There are at most %d", maxReported)
-	}
+	report.Tasks = report.Tasks[:min(len(report.Tasks), maxReported)]
+	report.Removed = report.Removed[:min(len(report.Removed), maxReported)]
 	call := nodeCall{room: r, node: batch.NodeID(batch.Key(node)), token: token, report: &report, at: r.now()}
 	watch := r.db.Watch(store.NodeTopic(call.node))
 	defer watch.Close()
@@ -87,15 +87,14 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 	if final(c.report) {
 		return c.observe(ctx)
 	}
-	var h *hearing
 	var orders *batch.NodeOrders
-	err := c.room.db.Glance(ctx, func(tx *store.Tx) (err error) {
+	h, err := c.transact(ctx, c.room.db.Glance, func(h *hearing) (err error) {
 		orders = nil
-		if h, err = c.hear(tx); err != nil {
+		if err := h.apply(); err != nil {
 			return err
 		}
-		if err := h.apply(); err != nil || h.news() {
-			return err
+		if h.unsaved = h.news(); h.unsaved {
+			return nil
 		}
 		orders, err = h.answer(false)
 		return err
@@ -103,11 +102,33 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.news() {
+	if h.unsaved {
 		return c.observe(ctx)
 	}
 	c.remember(h)
 	return orders, nil
+}
+
+// transact runs a transaction of the call. The node counts as heard when what it
+// said is committed, and not if that fails; while it runs, nobody gives the node
+// up.
+func (c *nodeCall) transact(ctx context.Context, run func(context.Context, func(*store.Tx) error) error,
+	do func(*hearing) error,
+) (h *hearing, err error) {
+	memory := &c.room.memory
+	err = run(ctx, func(tx *store.Tx) (err error) {
+		memory.leave(c, false) // if it runs again
+		losses := memory.losses()
+		if h, err = c.hear(tx); err != nil {
+			return err
+		}
+		if !memory.enter(c, losses) {
+			return batch.Errorf(batch.CodeServerBusy, "The compute node is being given up; call again.")
+		}
+		return do(h)
+	})
+	memory.leave(c, err == nil && !h.unsaved)
+	return h, err
 }
 
 // remember keeps what was read or written, now that it is on disk.
@@ -120,13 +141,22 @@ func (c *nodeCall) remember(h *hearing) {
 func (c *nodeCall) observe(ctx context.Context) (*batch.NodeOrders, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), observeTimeout)
 	defer cancel()
-	var h *hearing
+	orders, err := c.take(ctx)
+	if err == nil || isRefusal(err) || ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+		return orders, err
+	}
+	return c.takeApart(ctx, err)
+}
+
+// isRefusal tells whether an error is meant for the node, rather than a
+// failure to take what it said.
+func isRefusal(err error) bool { return batch.CodeOf(err) != "" }
+
+// take takes the report as it stands, in one transaction.
+func (c *nodeCall) take(ctx context.Context) (*batch.NodeOrders, error) {
 	var orders *batch.NodeOrders
-	err := c.room.db.Update(ctx, func(tx *store.Tx) (err error) {
+	h, err := c.transact(ctx, c.room.db.Update, func(h *hearing) (err error) {
 		orders = nil
-		if h, err = c.hear(tx); err != nil {
-			return err
-		}
 		if err := h.apply(); err != nil {
 			return err
 		}
@@ -146,6 +176,49 @@ func (c *nodeCall) observe(ctx context.Context) (*batch.NodeOrders, error) {
 		c.remember(h)
 	}
 	return orders, nil
+}
+
+// maxUntaken is how many items of a report may fail before it is the database
+// that fails.
+const maxUntaken = 10
+
+// takeApart takes the report item by item after it could not be taken as a
+// whole, so that what cannot be kept of one task keeps nobody else's results
+// from being taken. A result that cannot be kept becomes a plain failure of its
+// task; if not even that can be, the orders go on to name the attempt.
+func (c *nodeCall) takeApart(ctx context.Context, reason error) (*batch.NodeOrders, error) {
+	c.room.log.Error("report not taken, taking it item by item", "node", c.node, "err", reason)
+	whole, untaken := c.report, 0
+	defer func() { c.report = whole }()
+	for i := range whole.Tasks {
+		if c.takeItem(ctx, whole, whole.Tasks[i]) {
+			continue
+		}
+		if untaken++; untaken == maxUntaken || ctx.Err() != nil {
+			return nil, reason
+		}
+	}
+	rest := *whole
+	rest.Tasks = nil
+	c.report = &rest
+	return c.take(ctx)
+}
+
+// takeItem takes what the report says of one attempt.
+func (c *nodeCall) takeItem(ctx context.Context, whole *batch.NodeReport, task batch.TaskReport) bool {
+	item := *whole
+	item.Tasks, item.Removed, item.Left = []batch.TaskReport{task}, nil, false
+	c.report = &item
+	_, err := c.take(ctx)
+	if err != nil && task.Phase == batch.PhaseEnded {
+		c.room.log.Error("result of a task not kept", "node", c.node, "job", task.Job, "task", task.Task, "err", err)
+		item.Tasks[0].Start, item.Tasks[0].Outcome = nil, nil
+		_, err = c.take(ctx)
+	}
+	if err != nil {
+		c.room.log.Error("report of a task not taken", "node", c.node, "job", task.Job, "task", task.Task, "err", err)
+	}
+	return err == nil
 }
 
 // wait holds the call.
@@ -185,12 +258,8 @@ func (r *Room) hold() time.Duration { return min(syncWait, r.lease/3) }
 // look reads the orders as they are now; nil if there is nothing to say and
 // nothing must be said.
 func (c *nodeCall) look(ctx context.Context, must bool) (*batch.NodeOrders, error) {
-	var h *hearing
 	var orders *batch.NodeOrders
-	err := c.room.db.Glance(ctx, func(tx *store.Tx) (err error) {
-		if h, err = c.hear(tx); err != nil {
-			return err
-		}
+	h, err := c.transact(ctx, c.room.db.Glance, func(h *hearing) (err error) {
 		orders, err = h.answer(must)
 		return err
 	})
@@ -201,9 +270,7 @@ func (c *nodeCall) look(ctx context.Context, must bool) (*batch.NodeOrders, erro
 	return orders, nil
 }
 
-// hear reads the node and what it holds, and checks who is calling. A call that
-// passes counts as contact, in whatever the caller does with it: a node is
-// given up only by looking at contacts inside a transaction too.
+// hear reads the node and what it holds, and checks who is calling.
 func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 	n, err := tx.Node(c.node)
 	if errors.Is(err, store.ErrNotFound) {
@@ -218,7 +285,7 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 	if n.Instance != "" && n.Instance != c.report.Instance && c.report.Revision != 0 {
 		return nil, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the compute node.")
 	}
-	stale := c.room.memory.hear(c.node, c.at, c.report)
+	stale := c.room.memory.stale(c.node, c.report)
 	holds, known := c.room.memory.holds(c.node, n.Revision)
 	if !known {
 		if holds, err = tx.HeldTasks(c.node); err != nil {

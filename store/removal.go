@@ -37,13 +37,15 @@ func (tx *Tx) AddRemovals(removals []Removal) error {
 	return nil
 }
 
-// Removals returns what a node is asked to remove.
-func (tx *Tx) Removals(node batch.NodeID) ([]batch.Removal, error) {
+// Removals returns what a node is asked to remove, of numbers above one, the
+// lowest first.
+func (tx *Tx) Removals(node batch.NodeID, above int64, limit int) ([]batch.Removal, error) {
 	rows, err := tx.Query(`
 		SELECT id, job, task
 		FROM removal
-		WHERE node = $1
-		ORDER BY id`, batch.Key(node))
+		WHERE node = $1 AND id > $2
+		ORDER BY id
+		LIMIT $3`, batch.Key(node), above, limit)
 	return all("list removals", rows, err, func(row scanner) (r batch.Removal, err error) {
 		return r, row.Scan(&r.ID, &r.Job, &r.Task)
 	})

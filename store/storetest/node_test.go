@@ -77,7 +77,7 @@ func TestNodes(t *testing.T) {
 				return errors.Join(tx.AddRemovals([]store.Removal{{Node: id, ID: 1, Job: "Job"}}), tx.DeleteNode(id))
 			})
 			err := db.Update(t.Context(), func(tx *store.Tx) error {
-				left, err := tx.Removals(id)
+				left, err := tx.Removals(id, 0, 100)
 				if err != nil || len(left) != 0 {
 					t.Errorf("got %v, %v", left, err)
 				}
@@ -174,14 +174,14 @@ func TestRemovals(t *testing.T) {
 			t.Helper()
 			update(t, db, func(tx *store.Tx) error { return tx.AddRemovals(removals) })
 		}
-		get := func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("TVMPS_001_d") }
+		get := func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("TVMPS_001_d", 0, 100) }
 		at := time.Now().UnixMicro()
 		add(store.Removal{Node: one, ID: at, Job: "Job", Task: "Task"}, store.Removal{Node: one, ID: at + 1, Job: "Job"}, store.Removal{Node: two, ID: at, Job: "Job"}, store.Removal{Node: "gone", ID: at, Job: "Job"})
 		add(store.Removal{Node: one, ID: at + 2, Job: "Job"})
 		diff(t, []batch.Removal{{ID: at, Job: "Job", Task: "Task"}, {ID: at + 1, Job: "Job"}}, view(t, db, get))
 		update(t, db, func(tx *store.Tx) error { return tx.DropRemovals(one, []int64{at, at + 7}) })
 		diff(t, []batch.Removal{{ID: at + 1, Job: "Job"}}, view(t, db, get))
-		if left := view(t, db, func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("gone") }); len(left) > 0 {
+		if left := view(t, db, func(tx *store.Tx) ([]batch.Removal, error) { return tx.Removals("gone", 0, 100) }); len(left) > 0 {
 			t.Errorf("a node that is gone is asked to remove %v", left)
 		}
 	})
