@@ -273,12 +273,17 @@ func plainText(err error) string {
 // withoutQuery cuts a text at each question mark up to the next blank or quote,
 // where a signature may stand.
 func withoutQuery(text string) string {
-	before, after, found := strings.Cut(text, "?")
-	if !found {
-		return text
+	var plain strings.Builder
+	for {
+		before, after, found := strings.Cut(text, "?")
+		plain.WriteString(before)
+		if !found {
+			return plain.String()
+		}
+		end := strings.IndexAny(after, " \"'")
+		if end < 0 {
+			return plain.String()
+		}
+		text = after[end:]
 	}
-	if end := strings.IndexAny(after, " \"'"); end >= 0 {
-		return before + withoutQuery(after[end:])
-	}
-	return before
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/batchyard/batchyard/batch"
@@ -55,46 +56,125 @@ func (t *tree) aim(place, pattern string) (folder, below string, err error) {
 	}
 	for _, folder := range []string{place, sharedName} {
 		if below, found := strings.CutPrefix(full, folder+"/"); found {
-			return folder, escape(below), nil
+			return folder, below, nil
 		}
 	}
 	return "", "", userFailure(batch.FailureUpload,
 		"An output file pattern looks neither in the task's directory nor in the shared directory of the node", detail("FilePattern", pattern))
 }
 
-// Braces and backslashes are nothing special in the protocol and stand for
-// themselves; only a slash separates.
-var (
-	escaper   = strings.NewReplacer(`\`, `\\`, "{", `\{`, "}", `\}`)
-	unescaper = strings.NewReplacer(`\\`, `\`, `\{`, "{", `\}`, "}")
-)
-
-func escape(pattern string) string { return escaper.Replace(pattern) }
-
-func unescape(pattern string) string { return unescaper.Replace(pattern) }
+// escaper makes braces and backslashes, which are nothing special in the
+// protocol, stand for themselves.
+var escaper = strings.NewReplacer(`\`, `\\`, "{", `\{`, "}", `\}`)
 
 func isWild(pattern string) bool { return strings.ContainsAny(pattern, "*?[") }
 
-// match finds the files of a pattern with wildcards. Links are not followed to
-// other folders, and a wildcard finds no name that begins with a dot.
-func match(root *os.Root, pattern string) ([]string, error) {
-	if !doublestar.ValidatePattern(pattern) {
-		return nil, userFailure(batch.FailureUpload, "An output file pattern cannot be read", detail("FilePattern", unescape(pattern)))
+// fixed splits a pattern after the folders that have no wildcards; "." stands
+// for none.
+func fixed(pattern string) (folder string, rest []string) {
+	parts := strings.Split(pattern, "/")
+	n := 0
+	for n < len(parts)-1 && !isWild(parts[n]) {
+		n++
 	}
-	return doublestar.Glob(shallow{root.FS()}, pattern,
-		doublestar.WithFilesOnly(), doublestar.WithNoFollow(), doublestar.WithNoHidden())
+	return path.Join(".", path.Join(parts[:n]...)), parts[n:]
 }
 
-// shallow is a folder without what is more than maxDeep folders down: whoever
-// walks it calls itself for each of them.
-type shallow struct{ fs.FS }
+// glob finds the files of a pattern with wildcards in one walk, whatever the
+// pattern: each folder is entered once, and only if something in it may match.
+type glob struct {
+	files fs.FS
+	// segments are the parts of the pattern, made ready for the matcher.
+	segments []string
+	found    []string
+	// shut are folders deeper than maxDeep that were not looked into.
+	shut []string
+}
 
-// ReadDir implements fs.ReadDirFS.
-func (s shallow) ReadDir(name string) ([]fs.DirEntry, error) {
-	if strings.Count(name, "/") >= maxDeep {
-		return nil, fs.ErrNotExist
+// anyFolders is the segment that stands for any number of folders; at the end of
+// a pattern, for all that is below.
+const anyFolders = "**"
+
+// match finds the files of a pattern with wildcards, sorted. Links are not
+// followed to other folders, and a wildcard finds no name that begins with a
+// dot. Folders that are too deep are named apart.
+func match(root fs.FS, pattern string) (files, shut []string, err error) {
+	folder, segments := fixed(pattern)
+	g := &glob{files: root}
+	for _, segment := range segments {
+		segment = escaper.Replace(segment)
+		if !doublestar.ValidatePattern(segment) {
+			return nil, nil, userFailure(batch.FailureUpload, "An output file pattern cannot be read", detail("FilePattern", pattern))
+		}
+		if n := len(g.segments); segment == anyFolders && n > 0 && g.segments[n-1] == anyFolders {
+			continue
+		}
+		g.segments = append(g.segments, segment)
 	}
-	return fs.ReadDir(s.FS, name)
+	err = g.walk(folder, g.begin([]int{0}), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return g.found, g.shut, err
+}
+
+// begin adds to places in the pattern those that are reached without a name:
+// behind any number of folders stands none of them too.
+func (g *glob) begin(places []int) []int {
+	for i := 0; i < len(places); i++ {
+		if at := places[i]; at < len(g.segments)-1 && g.segments[at] == anyFolders && !slices.Contains(places, at+1) {
+			places = append(places, at+1)
+		}
+	}
+	return places
+}
+
+// step gives the places that a name leads to from others.
+func (g *glob) step(places []int, name string) []int {
+	var next []int
+	for _, at := range places {
+		if at == len(g.segments) {
+			continue
+		}
+		segment := g.segments[at]
+		hidden := strings.HasPrefix(name, ".") && !strings.HasPrefix(segment, ".")
+		switch {
+		case hidden:
+		case segment == anyFolders:
+			if next = append(next, at); at == len(g.segments)-1 {
+				next = append(next, at+1)
+			}
+		case doublestar.MatchUnvalidated(segment, name):
+			next = append(next, at+1)
+		}
+	}
+	slices.Sort(next)
+	return g.begin(slices.Compact(next))
+}
+
+// walk looks through a folder. Folders in it that cannot be read, or go while it
+// looks, have nothing.
+func (g *glob) walk(folder string, places []int, depth int) error {
+	entries, err := fs.ReadDir(g.files, folder)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := path.Join(folder, entry.Name())
+		next := g.step(places, entry.Name())
+		switch {
+		case !entry.IsDir():
+			if slices.Contains(next, len(g.segments)) {
+				g.found = append(g.found, name)
+			}
+		case len(next) == 0 || len(next) == 1 && next[0] == len(g.segments):
+		case depth == maxDeep:
+			g.shut = append(g.shut, name)
+		default:
+			_ = g.walk(name, next, depth+1)
+		}
+	}
+	return nil
 }
 
 // Why something that a pattern names or finds is no output.
@@ -133,8 +213,7 @@ func blobName(name, pattern, prefix string) string {
 	if !isWild(pattern) && prefix != "" {
 		return strings.TrimPrefix(prefix, "/")
 	}
-	folder, _ := doublestar.SplitPattern(pattern)
-	folder = unescape(folder)
+	folder, _ := fixed(pattern)
 	if strings.HasPrefix(folder+"/", "wd/") {
 		folder = "wd"
 	}

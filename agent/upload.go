@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -127,9 +128,13 @@ func (u *uploading) pattern(ctx context.Context, output batch.OutputFile) error 
 // is a failure; what wildcards find beside files is left, with a word.
 func (u *uploading) find(root *os.Root, pattern string, output batch.OutputFile) (files []string, err error) {
 	if isWild(pattern) {
-		files, err = match(root, pattern)
+		var shut []string
+		files, shut, err = match(root.FS(), pattern)
 		if err != nil {
 			return nil, u.miss(output, "", err)
+		}
+		for _, folder := range shut {
+			u.log.missed(folder, errTooDeep)
 		}
 		files = slices.DeleteFunc(files, func(name string) bool {
 			err := isOutput(root, name)
@@ -139,13 +144,12 @@ func (u *uploading) find(root *os.Root, pattern string, output batch.OutputFile)
 			return err != nil
 		})
 	} else {
-		name := unescape(pattern)
-		switch err := isOutput(root, name); {
+		switch err := isOutput(root, pattern); {
 		case err == nil:
-			files = []string{name}
+			files = []string{pattern}
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errFolder):
 		default:
-			return nil, u.miss(output, name, err)
+			return nil, u.miss(output, pattern, err)
 		}
 	}
 	if len(files) == 0 {
@@ -156,6 +160,7 @@ func (u *uploading) find(root *os.Root, pattern string, output batch.OutputFile)
 
 var (
 	errNoMatch  = errors.New("the pattern matches no file")
+	errTooDeep  = fmt.Errorf("there are more than %d folders above it", maxDeep)
 	errNotTried = errors.New("not tried, since another file could not be brought to this container")
 )
 

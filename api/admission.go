@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -157,12 +158,18 @@ func (c *call) receive() error {
 	}
 }
 
-// readBody gives the whole body.
+// readBody gives the whole body, for whose values there is memory.
 func (c *call) readBody() ([]byte, error) {
 	if c.bodyErr != nil || c.body == nil {
 		return nil, c.bodyErr
 	}
-	return c.body.Bytes(), nil
+	text := bytes.TrimPrefix(c.body.Bytes(), byteOrderMark)
+	m, err := measure(text)
+	if err != nil {
+		return nil, err
+	}
+	c.measured = m
+	return text, c.hold(m.values * valueCost)
 }
 
 // maxWasted is how much of a body that is too large is read all the same: a

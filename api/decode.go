@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 
@@ -56,6 +57,9 @@ func (c *call) parse(text jsontext.Value, k kind, into any) error {
 	err := json.Unmarshal(text, into, json.RejectUnknownMembers(true))
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok && errors.Is(err, json.ErrUnknownName) &&
 		isAnnotation(semantic.JSONPointer.LastToken()) {
+		if err := c.hold(len(text)); err != nil {
+			return err
+		}
 		plain, stripErr := withoutAnnotations(text)
 		if stripErr != nil {
 			return c.bodyError(stripErr)
@@ -91,32 +95,29 @@ func isAnnotation(name string) bool {
 	return strings.HasPrefix(name, "odata.") || strings.Contains(name, "@odata.")
 }
 
-// withoutAnnotations drops them at every level.
+// withoutAnnotations drops them at every level, in one pass.
 func withoutAnnotations(v jsontext.Value) (jsontext.Value, error) {
-	if items, ok, err := parseArray(v); ok || err != nil {
-		for i := range items {
-			if items[i], err = withoutAnnotations(items[i]); err != nil {
-				return nil, err
-			}
+	var b bytes.Buffer
+	d, e := jsontext.NewDecoder(bytes.NewReader(v)), jsontext.NewEncoder(&b)
+	for {
+		token, err := d.ReadToken()
+		if errors.Is(err, io.EOF) {
+			return bytes.TrimSpace(b.Bytes()), nil
 		}
-		return arrayText(items), err
-	}
-	o, ok, err := parseObject(v)
-	if !ok || err != nil {
-		return v, err
-	}
-	plain := &object{}
-	for _, m := range o.members {
-		if isAnnotation(m.name) {
-			continue
-		}
-		value, err := withoutAnnotations(m.value)
 		if err != nil {
 			return nil, err
 		}
-		plain.members = append(plain.members, member{m.name, value})
+		// Names and values of an object take turns.
+		if in, n := d.StackIndex(d.StackDepth()); in == jsontext.KindBeginObject && n%2 == 1 && token.Kind() == '"' && isAnnotation(token.String()) {
+			if err := d.SkipValue(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := e.WriteToken(token); err != nil {
+			return nil, err
+		}
 	}
-	return plain.text(), nil
 }
 
 // bodyError says in the protocol's words what is wrong with a body.

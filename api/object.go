@@ -19,10 +19,10 @@ type object struct{ members []member }
 // parseObject takes a JSON object apart. Anything but an object, null
 // included, gives ok false: what it means is for the decoder to say.
 func parseObject(v jsontext.Value) (o *object, ok bool, err error) {
-	d := jsontext.NewDecoder(bytes.NewReader(v))
-	if d.PeekKind() != jsontext.KindBeginObject {
+	if v.Kind() != jsontext.KindBeginObject {
 		return nil, false, nil
 	}
+	d := jsontext.NewDecoder(bytes.NewReader(v))
 	if _, err := d.ReadToken(); err != nil {
 		return nil, false, err
 	}
@@ -45,10 +45,10 @@ func parseObject(v jsontext.Value) (o *object, ok bool, err error) {
 
 // parseArray takes a JSON array apart; ok is false for anything else.
 func parseArray(v jsontext.Value) (items []jsontext.Value, ok bool, err error) {
-	d := jsontext.NewDecoder(bytes.NewReader(v))
-	if d.PeekKind() != jsontext.KindBeginArray {
+	if v.Kind() != jsontext.KindBeginArray {
 		return nil, false, nil
 	}
+	d := jsontext.NewDecoder(bytes.NewReader(v))
 	if _, err := d.ReadToken(); err != nil {
 		return nil, false, err
 	}

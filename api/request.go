@@ -44,8 +44,10 @@ type call struct {
 
 	body    *bytes.Buffer // from bodies, given back at the end
 	bodyErr error         // what is wrong with the body, if anything
-	place   *gate.Class   // where a place is held, nil before and after the work
-	held    int64         // bytes of Buffers
+	// measured is set when the body is read.
+	measured measured
+	place    *gate.Class // where a place is held, nil before and after the work
+	held     int64       // bytes of Buffers
 	// firstByte ends a streaming call that has not begun its answer in time.
 	firstByte *time.Timer
 	status    int  // of the answer, 0 before it began

@@ -29,6 +29,8 @@ func TestBodies(t *testing.T) {
 		"a name twice":                 {`{"id":"x","id":"y","commandLine":"z"}`, "InvalidRequestBody", ""},
 		"invalid UTF-8":                {"{\"id\":\"\xff\"}", "InvalidRequestBody", ""},
 		"nesting without end":          {`{"id":` + strings.Repeat(`[`, 20_000), "InvalidRequestBody", ""},
+		"nesting that is annotated":    {`{"id":"x","commandLine":"y","odata.a":1,"containerSettings":` + strings.Repeat(`[`, 200) + strings.Repeat(`]`, 200) + `}`, "InvalidRequestBody", ""},
+		"a URL without end":            {`{"id":"x","commandLine":"y","resourceFiles":[{"filePath":"f","httpUrl":"http://h/?` + strings.Repeat("? ", 10_000) + `"}]}`, "InvalidPropertyValue", "resourceFiles[0].httpUrl"},
 		"an unknown property":          {`{"id":"x","commandLine":"y","colour":1}`, "InvalidRequestBody", "colour"},
 		"an unknown property inside":   {`{"id":"x","commandLine":"y","constraints":{"colour":1}}`, "InvalidRequestBody", "constraints.colour"},
 		"a property in another case":   {`{"ID":"x","commandLine":"y"}`, "InvalidRequestBody", "ID"},
@@ -93,6 +95,16 @@ func TestBodies(t *testing.T) {
 				t.Errorf("%s: code %s, want InvalidUri", path, got)
 			}
 		}
+	})
+
+	t.Run("a byte order mark is no part of a body", func(t *testing.T) {
+		t.Parallel()
+		e.must(t, 201, "POST", "/jobs/j/tasks", newest, "\uFEFF"+`{"id":"marked","commandLine":"y"}`)
+		items := e.must(t, 200, "POST", "/jobs/j/addtaskcollection", newest, "\uFEFF"+`{"value":[{"id":"marked2","commandLine":"y"}]}`).items(t)
+		if diff := cmp.Diff(statuses(items), []string{"marked2 success -"}); diff != "" {
+			t.Error(diff)
+		}
+		e.must(t, 400, "POST", "/jobs/j/tasks", newest, "\uFEFF\uFEFF"+`{"id":"twice","commandLine":"y"}`)
 	})
 
 	t.Run("null is the same as absent", func(t *testing.T) {

@@ -123,6 +123,7 @@ const (
 	maxOutputFiles   = 1000
 	maxFilePath      = 1024
 	maxFileName      = 255 // what filesystems take for one name
+	maxURL           = 8 << 10
 )
 
 // Mode is FileMode as a number; 0770 when none was given.
@@ -202,6 +203,9 @@ func checkRelative(property, name string) error {
 }
 
 func checkURL(property, raw string) error {
+	if len(raw) > maxURL {
+		return InvalidValue(property, raw, "A URL has at most %d bytes", maxURL)
+	}
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return InvalidValue(property, raw, "It is an http or https URL")

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/batchyard/batchyard/store"
 )
@@ -116,13 +117,28 @@ type listed struct {
 	block string
 }
 
+// byteOrderMark is what the .NET client writes before its documents.
+var byteOrderMark = []byte{0xEF, 0xBB, 0xBF}
+
+// maxTag bounds a tag of a document in bytes: what is between < and >. A tag may
+// else have attributes by the million, each of which takes many times its text
+// in memory.
+const maxTag = 1 << 10
+
+func badBlockList(why string) error {
+	return refuse(invalidXMLDocument, "The specified XML is not syntactically valid, or no list of blocks: %s.", why)
+}
+
 // readBlockList reads the document that names the blocks of a blob in order.
-func readBlockList(r io.Reader) ([]listed, error) {
-	bad := func(why string) error {
-		return refuse(invalidXMLDocument, "The specified XML is not syntactically valid, or no list of blocks: %s.", why)
+// Nothing in it may stand deeper than the blocks.
+func readBlockList(document []byte) ([]listed, error) {
+	bad := badBlockList
+	document = bytes.TrimPrefix(document, byteOrderMark)
+	if hasLongTag(document) {
+		return nil, bad("it has a tag that is too long")
 	}
 	var list []listed
-	d := xml.NewDecoder(r)
+	d := xml.NewDecoder(bytes.NewReader(document))
 	depth, found := 0, false
 	for {
 		token, err := d.Token()
@@ -146,9 +162,9 @@ func readBlockList(r io.Reader) ([]listed, error) {
 			if name != "Committed" && name != "Uncommitted" && name != "Latest" {
 				return nil, bad("it holds something else than Committed, Uncommitted and Latest")
 			}
-			var id string
-			if err := d.DecodeElement(&id, &t); err != nil {
-				return nil, bad("it does not parse")
+			id, err := readText(d)
+			if err != nil {
+				return nil, err
 			}
 			if len(list) == maxBlocks {
 				return nil, refuse(blockListTooLong, "The block list may not contain more than %d blocks.", maxBlocks)
@@ -161,6 +177,41 @@ func readBlockList(r io.Reader) ([]listed, error) {
 				return nil, bad("it has text outside of its elements")
 			}
 		}
+	}
+}
+
+// readText reads the text of an element that has been opened, to its end.
+func readText(d *xml.Decoder) (string, error) {
+	var text strings.Builder
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return "", badBlockList("it does not parse")
+		}
+		switch t := token.(type) {
+		case xml.CharData:
+			text.Write(t)
+		case xml.EndElement:
+			return text.String(), nil
+		case xml.StartElement:
+			return "", badBlockList("the name of a block has elements in it")
+		}
+	}
+}
+
+// hasLongTag tells whether a tag, a comment or the like is longer than maxTag.
+func hasLongTag(document []byte) bool {
+	for {
+		begin := bytes.IndexByte(document, '<')
+		if begin < 0 {
+			return false
+		}
+		document = document[begin:]
+		end := bytes.IndexByte(document[:min(len(document), maxTag)], '>')
+		if end < 0 {
+			return len(document) > maxTag
+		}
+		document = document[end+1:]
 	}
 }
 
@@ -245,7 +296,7 @@ func (s *Server) receiveBlockList(c *call) ([]listed, *checksums, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	release, err := s.hold(c.r.ContentLength)
+	release, err := s.hold(4 * c.r.ContentLength) // the text, and what is read from it
 	if err != nil {
 		return nil, nil, err
 	}
@@ -259,7 +310,7 @@ func (s *Server) receiveBlockList(c *call) ([]listed, *checksums, error) {
 	if err := sums.check(); err != nil {
 		return nil, nil, err
 	}
-	list, err := readBlockList(bytes.NewReader(document))
+	list, err := readBlockList(document)
 	return list, sums, err
 }
 

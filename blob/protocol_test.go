@@ -107,6 +107,8 @@ func TestErrors(t *testing.T) {
 		"a list of a block that is not there":  {list("<BlockList><Latest>MDAy</Latest></BlockList>"), 400, "InvalidBlockList"},
 		"a list of a block not committed":      {list("<BlockList><Committed>MDAx</Committed></BlockList>"), 400, "InvalidBlockList"},
 		"a list that is no XML":                {list("<BlockList><Latest>"), 400, "InvalidXmlDocument"},
+		"blocks in each other":                 {list("<BlockList><Latest>" + strings.Repeat("<Latest>", 100_000)), 400, "InvalidXmlDocument"},
+		"attributes without end":               {list("<BlockList><Latest " + strings.Repeat(`a="" `, 200_000) + ">MDAx</Latest></BlockList>"), 400, "InvalidXmlDocument"},
 		"a list of something else":             {list("<BlockList><Block>MDAx</Block></BlockList>"), 400, "InvalidXmlDocument"},
 		"another document":                     {list("<Other/>"), 400, "InvalidXmlDocument"},
 		"a list that is too long":              {list("<BlockList>" + strings.Repeat("<Latest>MDAx</Latest>", 50_001) + "</BlockList>"), 400, "BlockListTooLong"},
@@ -233,6 +235,22 @@ func TestAnswers(t *testing.T) {
 		}
 		if tag := a.header.Get("ETag"); !strings.HasPrefix(tag, `"0x`) || !strings.HasSuffix(tag, `"`) {
 			t.Errorf("ETag %s", tag)
+		}
+	})
+
+	t.Run("a block list may begin with a byte order mark", func(t *testing.T) {
+		t.Parallel()
+		for _, id := range []string{"MDAx", "MDAy"} {
+			if a := e.do(t, request{method: "PUT", path: "/inputs/marked?comp=block&blockid=" + id, body: id}); a.status != 201 {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+		}
+		const list = `<?xml version="1.0" encoding="utf-8"?><BlockList><Latest>MDAy</Latest> <!-- then --><Uncommitted><![CDATA[MDAx]]></Uncommitted></BlockList>`
+		if a := e.do(t, request{method: "PUT", path: "/inputs/marked?comp=blocklist", body: "\uFEFF" + list}); a.status != 201 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		if a := e.do(t, request{method: "GET", path: "/inputs/marked"}); a.body != "MDAyMDAx" {
+			t.Errorf("the blob has %q", a.body)
 		}
 	})
 

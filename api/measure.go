@@ -1,0 +1,89 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/batchyard/batchyard/batch"
+)
+
+const (
+	// maxNested is how deep objects and lists of a body may stand in each other;
+	// those of the protocol need ten.
+	maxNested = 64
+	// maxItems is how many values a list of a body may have: more than there is
+	// room for in a body of things that mean something.
+	maxItems = 64 << 10
+	// valueCost is what a value of a body may take in memory once it is read,
+	// in bytes: more than the largest thing of which a list may have many.
+	valueCost = 160
+)
+
+// byteOrderMark is what some programs write before a text in UTF-8.
+var byteOrderMark = []byte{0xEF, 0xBB, 0xBF}
+
+// measured is what a look at a body tells before it is read: what it will take
+// in memory follows from how many values it has, not from its length.
+type measured struct {
+	values int
+	// items are the values in the longest list that stands in the body itself.
+	items int
+}
+
+// measure counts without reading: text that is no JSON is counted somehow, and
+// refused later. It refuses what nests too deep, before anything that calls
+// itself for each level meets it, and lists that are too long.
+func measure(text []byte) (measured, error) {
+	var m measured
+	depth, items := 0, [maxNested + 1]int{}
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			i = endOfText(text, i+1)
+		case '{', '[':
+			m.values++
+			if depth++; depth > maxNested {
+				return m, badShape("Objects and lists stand in each other more than %d deep", maxNested)
+			}
+			items[depth] = 1
+		case '}', ']':
+			depth = max(0, depth-1)
+		case ',':
+			m.values++
+			items[depth]++
+			if items[depth] > maxItems {
+				return m, badShape("A list has more than %d items", maxItems)
+			}
+			if depth == 2 {
+				m.items = max(m.items, items[2])
+			}
+		}
+	}
+	return m, nil
+}
+
+// endOfText is where the quote is that ends a text, or the end.
+func endOfText(text []byte, begin int) int {
+	for i := begin; ; i++ {
+		next := bytes.IndexByte(text[i:], '"')
+		if next < 0 {
+			return len(text)
+		}
+		i += next
+		slashes := 0
+		for i-slashes > begin && text[i-slashes-1] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return i
+		}
+	}
+}
+
+func badShape(reason string, most int) *batch.Error {
+	return &batch.Error{
+		Code:    batch.CodeInvalidRequestBody,
+		Message: "The specified request body is not valid.",
+		Details: []batch.Detail{{Key: "Reason", Value: fmt.Sprintf(reason, most)}},
+	}
+}
