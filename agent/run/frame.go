@@ -124,6 +124,7 @@ func (u *User) fields(f *fields) {
 func (s *Started) fields(f *fields) {
 	integer(f, &s.PID)
 	f.time(&s.At)
+	integer(f, &s.Up)
 }
 
 func (r *Result) fields(f *fields) {
