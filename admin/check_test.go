@@ -74,6 +74,19 @@ func TestDamage(t *testing.T) {
 		{name: "a node counts wrongly", want: []string{"node-counts"}, damage: func(h *house) {
 			h.change(`UPDATE node SET bound_slots = 3, free = 1 WHERE bound_tasks = 2`)
 		}},
+		{name: "a queue has lost its head", want: []string{"queue"}, damage: func(h *house) {
+			h.change(`UPDATE queue SET head = NULL`)
+		}},
+		{name: "a queue is missing", want: []string{"queue"}, damage: func(h *house) { h.change(`DELETE FROM queue`) }},
+		{name: "a queue is closed", want: []string{"queue"}, damage: func(h *house) {
+			h.change(`UPDATE queue SET open = FALSE`)
+		}},
+		{name: "a queue is of another pool and priority", want: []string{"queue"}, damage: func(h *house) {
+			h.change(`UPDATE queue SET pool = 'elsewhere', priority = 7`)
+		}},
+		{name: "a queue has tasks that nobody added", want: []string{"queue"}, damage: func(h *house) {
+			h.change(`INSERT INTO queue (account, job, slots, pool, priority, open, head) VALUES ('acct', 'job', 3, 'pool', 0, TRUE, 7)`)
+		}},
 		{name: "a node is marked for the scheduler wrongly", want: []string{"node-flag"}, damage: func(h *house) {
 			h.change(`UPDATE node SET takes = FALSE`)
 		}},

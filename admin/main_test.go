@@ -133,8 +133,8 @@ func (h *house) work(db *store.DB) {
 	for _, id := range []batch.TaskID{"well", "badly", "runs", "held"} {
 		assignments = append(assignments, control.Assignment{TaskRef: store.TaskRef{Job: "Job", Task: id}, Node: node})
 	}
-	n, err := s.Assign(ctx, acct, func(*store.Tx) ([]control.Assignment, []control.Recall, error) {
-		return assignments, nil, nil
+	n, err := s.Assign(ctx, acct, func(*store.Tx) (control.Decision, error) {
+		return control.Decision{Pool: "Pool", Assign: assignments}, nil
 	})
 	h.check(err)
 	if n != len(assignments) {

@@ -273,6 +273,12 @@ func (j *Job) AcceptsTasks() error {
 // RunsTasks tells whether the scheduler may start tasks of the job.
 func (j *Job) RunsTasks() bool { return j.State == JobActive }
 
+// MayStart tells whether the job may start one more task: it runs tasks, and
+// nodes hold fewer of them than its limit of parallel tasks.
+func (j *Job) MayStart() bool {
+	return j.RunsTasks() && (*j.MaxParallelTasks < 0 || j.Bound < int64(*j.MaxParallelTasks))
+}
+
 // BeginDisable stops the job from starting tasks; it is Disabled once nothing
 // of it runs.
 func (j *Job) BeginDisable(option DisableTasks, now time.Time) error {

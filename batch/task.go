@@ -3,6 +3,7 @@ package batch
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -156,6 +157,9 @@ const (
 	FailureUserNotFound          FailureCode = "UserAccountNotFound"
 	FailureNodeLost              FailureCode = "NodeLost"
 	FailureResultUnknown         FailureCode = "ResultUnknown"
+	// FailureMisfit is of a task that no node of its pool has slots enough for.
+	// It is what the protocol says of such a task when it is added.
+	FailureMisfit FailureCode = FailureCode(CodeInvalidPropertyValue)
 )
 
 // uploadFailures meet the fileUploadError exit condition.
@@ -395,13 +399,16 @@ func (t *Task) move(to TaskState, now time.Time) error {
 // Bind gives the task to a node as a new attempt. It stays active until the
 // node reports that it has begun.
 func (t *Task) Bind(node NodeID) error {
-	if t.State != TaskActive || t.Bound {
+	if !t.Waits() {
 		return Errorf(CodeOperationInvalidForState, "The task is not waiting for a node.")
 	}
 	t.Node, t.Bound, t.Release = node, true, ""
 	t.Attempt++
 	return nil
 }
+
+// Waits tells whether the task waits for a node.
+func (t *Task) Waits() bool { return t.State == TaskActive && !t.Bound }
 
 // unbind frees the task from its node; where it ran stays known.
 func (t *Task) unbind() { t.Bound, t.Release = false, "" }
@@ -492,6 +499,27 @@ func (t *Task) End(message string, now time.Time) error {
 	info := &t.ExecutionInfo
 	info.EndTime, info.ExitCode, info.Result = &ended, nil, ResultFailure
 	info.FailureInfo = &FailureInfo{Category: UserError, Code: FailureTaskEnded, Message: message}
+	return nil
+}
+
+// Misfit completes a task that waits and needs more slots than a node of its
+// pool has: it failed, before anything of it was run.
+func (t *Task) Misfit(nodeSlots int, now time.Time) error {
+	if err := t.move(TaskCompleted, now); err != nil {
+		return err
+	}
+	t.unbind()
+	ended := At(now)
+	info := &t.ExecutionInfo
+	info.EndTime, info.ExitCode, info.Result = &ended, nil, ResultFailure
+	info.FailureInfo = &FailureInfo{
+		Category: UserError, Code: FailureMisfit,
+		Message: "The task needs more task slots than the compute nodes of its pool have.",
+		Details: []NameValue{
+			{Name: "PropertyName", Value: "requiredSlots"}, {Name: "PropertyValue", Value: strconv.Itoa(t.RequiredSlots)},
+			{Name: "Reason", Value: fmt.Sprintf("The compute nodes of pool %s have %d task slots each", t.Pool, nodeSlots)},
+		},
+	}
 	return nil
 }
 

@@ -23,25 +23,32 @@ type Recall struct {
 	Node batch.NodeID
 }
 
-// Assign binds tasks to nodes and recalls others, as decide says, in the one
+// Decision is what the scheduler decides for a pool.
+type Decision struct {
+	Pool   batch.PoolID
+	Assign []Assignment
+	Recall []Recall
+}
+
+// Assign binds tasks to nodes of a pool and recalls others, as decide says, in the one
 // transaction in which that looks: what it has seen is still so when it is
 // written. Assign says how many tasks were bound: those that wait no longer, or
 // whose node takes no tasks any more, are passed over.
 //
 // Decide runs again if the transaction does.
-func (s *Service) Assign(ctx context.Context, account batch.AccountName, decide func(*store.Tx) ([]Assignment, []Recall, error)) (int, error) {
+func (s *Service) Assign(ctx context.Context, account batch.AccountName, decide func(*store.Tx) (Decision, error)) (int, error) {
 	n, recalled := 0, 0
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
-		assignments, recalls, err := decide(tx)
-		n, recalled = 0, len(recalls)
-		if err != nil || len(assignments)+len(recalls) == 0 {
+		d, err := decide(tx)
+		n, recalled = 0, len(d.Recall)
+		if err != nil || len(d.Assign)+len(d.Recall) == 0 {
 			return err
 		}
 		l := s.Ledger(tx, account)
-		if n, err = l.bind(assignments); err != nil {
+		if n, err = l.bind(d.Pool, d.Assign); err != nil {
 			return err
 		}
-		if err := l.recall(recalls); err != nil {
+		if err := l.recall(d.Recall); err != nil {
 			return err
 		}
 		return l.Close()
@@ -56,7 +63,7 @@ func (s *Service) Assign(ctx context.Context, account batch.AccountName, decide 
 
 // bind writes tasks and nodes itself, in two statements, because it needs to
 // read neither.
-func (l *Ledger) bind(assignments []Assignment) (int, error) {
+func (l *Ledger) bind(pool batch.PoolID, assignments []Assignment) (int, error) {
 	if len(assignments) == 0 {
 		return 0, nil
 	}
@@ -68,13 +75,14 @@ func (l *Ledger) bind(assignments []Assignment) (int, error) {
 			was[keyOf(a.Job, a.Task)] = a.Was
 		}
 	}
-	bound, err := l.tx.BindTasks(l.account, bindings)
+	bound, err := l.tx.BindTasks(l.account, pool, bindings)
 	if err != nil {
 		return 0, err
 	}
 	loads := make(map[batch.NodeID]*store.NodeLoad)
 	for _, b := range bound {
 		l.job(b.Job).Bound++
+		l.tend(b.Job, b.Slots)
 		load := loads[b.Node]
 		if load == nil {
 			load = &store.NodeLoad{Node: b.Node}

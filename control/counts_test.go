@@ -39,18 +39,21 @@ func TestCountsEqualARecount(t *testing.T) {
 type machine struct {
 	y     *yard
 	pool  batch.PoolID
+	small batch.PoolID // whose nodes have two slots, of which there are none
 	jobs  []batch.JobID
 	nodes []*script
 }
 
 func newMachine(rt *rapid.T, y *yard, n int) *machine {
-	m := &machine{y: y, pool: batch.PoolID(fmt.Sprintf("pool-%d", n))}
+	m := &machine{y: y, pool: batch.PoolID(fmt.Sprintf("pool-%d", n)), small: batch.PoolID(fmt.Sprintf("small-%d", n))}
 	must := func(err error) {
 		if err != nil {
 			rt.Fatal(err)
 		}
 	}
 	_, err := y.AddPool(ctx(y.t), acct, poolSpec(m.pool, 0, 3))
+	must(err)
+	_, err = y.AddPool(ctx(y.t), acct, poolSpec(m.small, 0, 2))
 	must(err)
 	must(y.StepPool(ctx(y.t), acct, m.pool, func(*batch.Pool, []batch.Node, time.Time) control.PoolStep {
 		return control.PoolStep{AddDedicated: 2, AddLowPriority: 1}
@@ -146,6 +149,17 @@ func (m *machine) actions() map[string]func(*rapid.T) error {
 			return y.DisableScheduling(c, acct, m.pool, m.node(rt).id, rapid.SampledFrom(options).Draw(rt, "option"))
 		},
 		"enable scheduling": func(rt *rapid.T) error { return y.EnableScheduling(c, acct, m.pool, m.node(rt).id) },
+		"change a job": func(rt *rapid.T) error {
+			patch := batch.JobPatch{Priority: new(rapid.IntRange(-2, 2).Draw(rt, "priority"))}
+			if rapid.Bool().Draw(rt, "limits") {
+				patch.MaxParallelTasks = new(rapid.SampledFrom([]int{-1, 1, 2, 3}).Draw(rt, "limit"))
+			}
+			if rapid.Bool().Draw(rt, "moves") {
+				patch.PoolInfo = &batch.PoolInfo{PoolID: rapid.SampledFrom([]batch.PoolID{m.pool, m.small}).Draw(rt, "pool")}
+			}
+			_, err := y.PatchJob(c, acct, m.job(rt), patch, none)
+			return err
+		},
 		"recall tasks": func(rt *rapid.T) error {
 			ref := store.TaskRef{Job: m.job(rt), Task: m.taskID(rt)}
 			_, err := y.Assign(c, acct, decided(nil, []control.Recall{{TaskRef: ref, Node: m.node(rt).id}}))
@@ -241,8 +255,14 @@ func (m *machine) talk(rt *rapid.T) error {
 	return nil
 }
 
-// recount compares what is kept with what is there.
+// recount compares what is kept with what is there, the queues among it.
 func (m *machine) recount(rt *rapid.T) {
+	err := m.y.db.View(ctx(m.y.t), func(tx *store.Tx) error {
+		return tx.Faults(func(f store.Fault) error { return fmt.Errorf("%s: %s: %s", f.Kind, f.Where, f.What) })
+	})
+	if err != nil {
+		rt.Fatal(err)
+	}
 	var held = map[batch.NodeID]load{}
 	for _, id := range m.jobs {
 		m.recountJob(rt, id, held)

@@ -168,5 +168,5 @@ func (s *Service) expire(tx *store.Tx, ref store.JobRef) error {
 	}
 	job.Settle(tx.Now())
 	tx.Changed(TopicEndings)
-	return tx.UpdateJob(&job)
+	return saveJob(tx, &job)
 }

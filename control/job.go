@@ -95,6 +95,8 @@ func (s *Service) ReplaceJob(ctx context.Context, account batch.AccountName, id 
 	return s.updateJob(ctx, account, id, c, func(tx *store.Tx, job *batch.Job) error { return job.Replace(patch, tx.Now()) })
 }
 
+// updateJob changes a job and moves its queues: one row for each number of slots
+// that its tasks need, however many tasks there are.
 func (s *Service) updateJob(ctx context.Context, account batch.AccountName, id batch.JobID, c batch.Conditions,
 	update func(*store.Tx, *batch.Job) error,
 ) (batch.Stamp, error) {
@@ -103,19 +105,21 @@ func (s *Service) updateJob(ctx context.Context, account batch.AccountName, id b
 		if err := update(tx, job); err != nil {
 			return err
 		}
-		// Priority and limits of parallel tasks matter to the scheduler.
-		tx.Changed(TopicExpiries, ReadyTopic(account, job.PoolInfo.PoolID))
+		tx.Changed(TopicExpiries, ReadyTopic(account, before))
 		if batch.Key(before) == batch.Key(job.PoolInfo.PoolID) {
 			return nil
 		}
-		return mayUsePool(tx, account, job.PoolInfo.PoolID)
+		if err := mayUsePool(tx, account, job.PoolInfo.PoolID); err != nil {
+			return err
+		}
+		return checkMove(tx, job)
 	})
 }
 
 // EnableJob lets a disabled job run tasks again.
 func (s *Service) EnableJob(ctx context.Context, account batch.AccountName, id batch.JobID, c batch.Conditions) (batch.Stamp, error) {
 	return s.changeJob(ctx, account, id, c, func(tx *store.Tx, job *batch.Job) error {
-		tx.Changed(ReadyTopic(account, job.PoolInfo.PoolID))
+		tx.Changed(TopicUnfit)
 		return job.Enable(tx.Now())
 	})
 }
@@ -176,7 +180,7 @@ func (s *Service) changeJob(ctx context.Context, account batch.AccountName, id b
 		}
 		job.Settle(tx.Now())
 		stamp = job.Stamp
-		if err := tx.UpdateJob(&job); err != nil || job.State == before {
+		if err := saveJob(tx, &job); err != nil || job.State == before {
 			return err
 		}
 		if _, err = s.endSlice(tx, &job); err != nil {
@@ -190,6 +194,13 @@ func (s *Service) changeJob(ctx context.Context, account batch.AccountName, id b
 		return err
 	})
 	return stamp, err
+}
+
+// saveJob writes a job, and has the scheduler look at its pool: the job may come
+// elsewhere among the others there, or no longer stand before them.
+func saveJob(tx *store.Tx, job *batch.Job) error {
+	tx.Changed(ReadyTopic(job.Account, job.PoolInfo.PoolID))
+	return tx.UpdateJob(job)
 }
 
 // findJob reads a job that the caller named.

@@ -11,8 +11,8 @@ import (
 
 // Ledger collects what one transaction does to tasks of an account and writes
 // it down at the end: the tasks in one statement, the nodes that held them in
-// another, the counts of their jobs in a third. Then it lets happen what
-// follows, such as the completion of a job whose last task this was.
+// another, the counts of their jobs in a third, their queues in a fourth. Then it
+// lets happen what follows, such as the completion of a job whose last task this was.
 //
 // Every change of a task's state or binding goes through it, also what nodes
 // report of their tasks, see package conversation. It has no memory beyond its
@@ -22,12 +22,14 @@ type Ledger struct {
 	tx      *store.Tx
 	account batch.AccountName
 
-	runs  []batch.Task     // changed, to be saved
-	index map[int64]int    // where in runs a task is, by its sequence
-	ended []store.TaskRef  // completed: exit conditions may act
-	jobs  []store.JobDelta // few, so searched one by one
-	loads map[batch.NodeID]*load
-	held  map[batch.NodeID]*batch.Node
+	runs   []batch.Task     // changed, to be saved
+	index  map[int64]int    // where in runs a task is, by its sequence
+	ended  []store.TaskRef  // completed: exit conditions may act
+	jobs   []store.JobDelta // few, so searched one by one
+	queues []store.QueueRef // that tasks have joined or left, few too
+	left   []batch.JobID    // of which a task has left its queue for no node
+	loads  map[batch.NodeID]*load
+	held   map[batch.NodeID]*batch.Node
 }
 
 // load is what changes about the tasks that a node holds.
@@ -52,7 +54,7 @@ func (l *Ledger) Hold(n *batch.Node) { l.held[n.ID] = n }
 // Change runs a verb of a task and books the difference. A verb that fails
 // must have changed nothing.
 func (l *Ledger) Change(t *batch.Task, verb func() error) error {
-	before := t.State
+	before, waited := t.State, t.Waits()
 	l.count(t, -1)
 	err := verb()
 	l.count(t, +1)
@@ -60,6 +62,12 @@ func (l *Ledger) Change(t *batch.Task, verb func() error) error {
 		return err
 	}
 	l.save(t)
+	switch waits := t.Waits(); {
+	case waits && !waited:
+		l.tend(t.Job, t.RequiredSlots)
+	case waited && !waits:
+		l.leave(t)
+	}
 	if t.State == batch.TaskCompleted && before != batch.TaskCompleted {
 		l.ended = append(l.ended, store.TaskRef{Job: t.Job, Task: t.ID})
 	}
@@ -125,6 +133,26 @@ func (l *Ledger) job(id batch.JobID) *store.JobDelta {
 	return &l.jobs[len(l.jobs)-1]
 }
 
+// tend books that a task has joined a queue or left it.
+func (l *Ledger) tend(job batch.JobID, slots int) {
+	key := batch.Key(job)
+	for _, q := range l.queues {
+		if q.Slots == slots && batch.Key(q.Job) == key {
+			return
+		}
+	}
+	l.queues = append(l.queues, store.QueueRef{Job: job, Slots: slots})
+}
+
+// leave books that a task waits no longer and goes to no node. A node may be
+// reserved for it if it needs more than one slot, which is the others' now.
+func (l *Ledger) leave(t *batch.Task) {
+	l.tend(t.Job, t.RequiredSlots)
+	if t.RequiredSlots > 1 && !l.hasLeft(t.Job) {
+		l.left = append(l.left, t.Job)
+	}
+}
+
 // Touch books that the orders of a node change although it holds what it held.
 func (l *Ledger) Touch(node batch.NodeID) { l.load(node).orders = true }
 
@@ -152,7 +180,10 @@ func (l *Ledger) Close() error {
 		return err
 	}
 	err := l.closeJobs()
-	l.runs, l.ended, l.jobs = nil, nil, nil
+	if err == nil {
+		err = l.tx.TendQueues(l.account, l.queues)
+	}
+	l.runs, l.ended, l.jobs, l.queues, l.left = nil, nil, nil, nil, nil
 	clear(l.loads)
 	clear(l.index)
 	return err
@@ -243,8 +274,11 @@ func (l *Ledger) closeJobs() error {
 	if err != nil {
 		return err
 	}
+	if err := l.openOrClose(standings); err != nil {
+		return err
+	}
 	for _, standing := range standings {
-		if l.mayStart(standing) {
+		if l.mayStart(standing) || l.hasLeft(standing.Job) {
 			l.tx.Changed(ReadyTopic(l.account, standing.Pool))
 		}
 		if err := l.settle(standing); err != nil {
@@ -252,6 +286,31 @@ func (l *Ledger) closeJobs() error {
 		}
 	}
 	return nil
+}
+
+func (l *Ledger) hasLeft(job batch.JobID) bool {
+	return slices.ContainsFunc(l.left, func(id batch.JobID) bool { return batch.Key(id) == batch.Key(job) })
+}
+
+// openOrClose closes the queues of jobs of which as many tasks are on nodes as
+// may be, and opens those of jobs of which that was so.
+func (l *Ledger) openOrClose(standings []store.JobStanding) error {
+	var open, full []batch.JobID
+	for _, standing := range standings {
+		limit, bound := int64(standing.MaxParallel), standing.Bound
+		before := bound - l.job(standing.Job).Bound
+		switch {
+		case limit < 0 || standing.State != batch.JobActive:
+		case before < limit && bound >= limit:
+			full = append(full, standing.Job)
+		case before >= limit && bound < limit:
+			open = append(open, standing.Job)
+		}
+	}
+	if err := l.tx.OpenOrClose(l.account, full, false); err != nil {
+		return err
+	}
+	return l.tx.OpenOrClose(l.account, open, true)
 }
 
 // mayStart tells whether a job may start a task that it might not start before:
@@ -280,7 +339,7 @@ func (l *Ledger) settle(standing store.JobStanding) error {
 		return err
 	}
 	if settled := job.Settle(l.tx.Now()); acted || settled {
-		return l.tx.UpdateJob(&job)
+		return saveJob(l.tx, &job)
 	}
 	return nil
 }

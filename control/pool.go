@@ -18,7 +18,7 @@ func (s *Service) AddPool(ctx context.Context, account batch.AccountName, spec b
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		p := batch.NewPool(account, spec, tx.Now())
 		stamp = p.Stamp
-		tx.Changed(TopicPools, TopicResize)
+		tx.Changed(TopicPools, TopicResize, TopicUnfit)
 		err := tx.InsertPool(&p)
 		if store.IsDuplicate(err) {
 			return batch.Errorf(batch.CodePoolExists, "The specified pool already exists: %q.", spec.ID)
@@ -55,7 +55,7 @@ func (s *Service) Pools(ctx context.Context, account batch.AccountName, q Query)
 // PatchPool changes what the patch carries.
 func (s *Service) PatchPool(ctx context.Context, account batch.AccountName, id batch.PoolID, patch batch.PoolPatch, c batch.Conditions) (batch.Stamp, error) {
 	return s.changePool(ctx, account, id, c, func(tx *store.Tx, p *batch.Pool) error {
-		tx.Changed(ReadyTopic(account, id)) // its fill type may be another
+		tx.Changed(ReadyTopic(account, id), TopicUnfit) // its fill type and slots may be others
 		return p.Patch(patch, tx.Now())
 	})
 }

@@ -93,6 +93,7 @@ func (s *Service) addTasks(tx *store.Tx, job *batch.Job, specs []batch.TaskSpeci
 		}
 		r.Stamp = tasks[i].Stamp
 		l.count(&tasks[i], +1)
+		l.tend(job.ID, tasks[i].RequiredSlots)
 	}
 	return results, l.Close()
 }
@@ -195,14 +196,35 @@ func (s *Service) ReactivateTask(ctx context.Context, account batch.AccountName,
 		if err := parent.AcceptsTasks(); err != nil {
 			return err
 		}
+		if err := l.checkFit(t, &parent); err != nil {
+			return err
+		}
 		return l.Change(t, func() error { return t.Reactivate(l.tx.Now()) })
 	})
+}
+
+// checkFit refuses a task that the pool of its job has no node large enough for.
+func (l *Ledger) checkFit(t *batch.Task, job *batch.Job) error {
+	if t.RequiredSlots == 1 {
+		return nil
+	}
+	p, err := l.tx.Pool(job.Account, job.PoolInfo.PoolID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // the job waits for another pool
+	}
+	if err != nil {
+		return err
+	}
+	return checkFit(&p, "requiredSlots", t.RequiredSlots, t.RequiredSlots)
 }
 
 // DeleteTask removes a task, and its directory from the node where it ran.
 func (s *Service) DeleteTask(ctx context.Context, account batch.AccountName, job batch.JobID, id batch.TaskID, c batch.Conditions) error {
 	_, err := s.changeTask(ctx, account, job, id, c, func(l *Ledger, t *batch.Task) error {
 		l.count(t, -1)
+		if t.Waits() {
+			l.leave(t)
+		}
 		if err := l.removeFiles(t); err != nil {
 			return err
 		}

@@ -14,6 +14,8 @@ const (
 	TopicResize = "resize"
 	// TopicEndings: a job is to be disabled, terminated or deleted.
 	TopicEndings = "endings"
+	// TopicUnfit: tasks may wait for a pool that has no node large enough.
+	TopicUnfit = "unfit"
 	// TopicExpiries: the wall clock of a job was set.
 	TopicExpiries = "expiries"
 )

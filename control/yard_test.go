@@ -351,6 +351,8 @@ func outcome(exitCode int, at batch.Time) *batch.Outcome {
 }
 
 // decided is a decision that was made before.
-func decided(list []control.Assignment, recalls []control.Recall) func(*store.Tx) ([]control.Assignment, []control.Recall, error) {
-	return func(*store.Tx) ([]control.Assignment, []control.Recall, error) { return list, recalls, nil }
+func decided(list []control.Assignment, recalls []control.Recall) func(*store.Tx) (control.Decision, error) {
+	return func(*store.Tx) (control.Decision, error) {
+		return control.Decision{Pool: "pool", Assign: list, Recall: recalls}, nil
+	}
 }

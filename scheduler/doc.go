@@ -8,15 +8,21 @@
 //	      ▲                      │
 //	      └ again, if more may fit
 //
-// The database is the queue. A worker remembers nothing between passes, and its
-// window holds as many tasks as there are free slots, through an index, so a
-// pass costs the same with ten tasks waiting as with a million.
+// The database is the queue. A worker remembers nothing between passes. What
+// waits in a pool stands in the index of table queue, by number of slots,
+// priority and age: a row for each job and number of slots, with its oldest task.
+// A window holds as many tasks of each number of slots as would fill what is
+// free, read through that index, so a pass costs the same with ten tasks waiting
+// as with a million, in one job or in ten thousand.
 //
 // # Order
 //
-// Jobs go by priority, tasks of one priority by when they were added. A task
-// that needs more slots than any node has free reserves the node that comes
-// closest, so that small tasks behind it do not keep it out for ever.
+// Jobs go by priority, tasks of one priority by when they were added, however
+// many jobs there are. The first task for which no node has slots enough free
+// reserves the node that comes closest, so that small tasks behind it do not keep
+// it out for ever; they may have all other nodes. A task that needs more slots
+// than a node of its pool has is not in the way of any: it is passed over, and
+// package upkeep fails it with the reason.
 //
 // # Ahead of time
 //

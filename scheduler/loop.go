@@ -169,18 +169,18 @@ func pause(ctx context.Context, watch *store.Watch, longest time.Duration) bool 
 func (s *Scheduler) pass(ctx context.Context, pool store.PoolRef, known *policy) (again bool, err error) {
 	began := s.now()
 	more, planned := false, 0
-	bound, err := s.control.Assign(ctx, pool.Account, func(tx *store.Tx) ([]control.Assignment, []control.Recall, error) {
+	bound, err := s.control.Assign(ctx, pool.Account, func(tx *store.Tx) (control.Decision, error) {
 		more, planned = false, 0
 		w, err := read(tx, pool, known, began)
 		if err != nil {
-			return nil, nil, err
+			return control.Decision{}, err
 		}
 		d := Plan(w.Snapshot, began)
 		if len(d.Assign)+len(d.Recall) == 0 {
-			return nil, nil, nil
+			return d, nil
 		}
 		more, planned = w.more, len(d.Assign)
-		return d.Assign, d.Recall, s.lease.Guard(tx)
+		return d, s.lease.Guard(tx)
 	})
 	if err != nil {
 		return false, err

@@ -12,17 +12,27 @@ import (
 
 // Snapshot is what Plan sees of one pool.
 type Snapshot struct {
+	Pool batch.PoolID
 	Fill batch.NodeFillType
 	// Nodes are nodes that take tasks. Full ones matter for what is bound
 	// ahead of time and for recalls.
 	Nodes []store.NodeSlots
 	// Jobs are those that the tasks are of.
-	Jobs []store.ReadyJob
-	// Tasks wait for a node; a job has no more of them here than it may run.
+	Jobs []Job
+	// Tasks wait for a node. Of each number of slots there are as many as could
+	// be bound if no others were, or all there are, and at least the first.
 	Tasks []store.ReadyTask
 	// Held are tasks that nodes hold and have not begun. They are looked at
-	// only if no task waits.
+	// only if no task that waits can be bound.
 	Held []HeldTask
+}
+
+// Job is what Plan has to know of a job.
+type Job struct {
+	Job         batch.JobID
+	Priority    int
+	MaxParallel int   // tasks that nodes may hold at a time, -1 for no limit
+	Bound       int64 // tasks that they hold
 }
 
 // HeldTask is a task that a node holds and has not begun.
@@ -35,23 +45,18 @@ type HeldTask struct {
 	Recalled bool
 }
 
-// Decisions are what Plan decides.
-type Decisions struct {
-	Assign []control.Assignment
-	Recall []control.Recall
-}
-
 // Plan decides for one pool. See the package comment for the rules.
-func Plan(s Snapshot, now time.Time) Decisions {
+func Plan(s Snapshot, now time.Time) control.Decision {
 	p := newPlanner(s, now)
-	if len(s.Tasks) == 0 {
-		return Decisions{Recall: p.recall(s.Held)}
-	}
 	rest := p.place(p.inOrder(s.Tasks))
 	if p.full() {
 		p.placeAhead(rest)
 	}
-	return Decisions{Assign: p.assigned}
+	d := control.Decision{Pool: s.Pool, Assign: p.assigned}
+	if len(d.Assign) == 0 {
+		d.Recall = p.recall(s.Held)
+	}
+	return d
 }
 
 // planner is the state of one Plan.
@@ -171,19 +176,26 @@ func (p *planner) choose(slots int) int {
 }
 
 // reserve sets aside the node that is closest to having room for the first
-// task that fits nowhere: tasks behind it do not get that node's slots.
+// task that fits nowhere: tasks behind it do not get that node's slots. Of equal
+// nodes it is always the same one. So in pass after pass the room on the node
+// that is set aside only grows, or another one's is larger still, until the task
+// fits. One node is enough for that; with more of them slots would idle for
+// tasks whose turn has not come.
 func (p *planner) reserve(slots int) {
 	if p.reserved {
 		return
 	}
-	for free := min(slots, len(p.byFree)) - 1; free > 0; free-- {
+	best := -1
+	for free := min(slots, len(p.byFree)) - 1; free > 0 && best < 0; free-- {
 		for _, at := range p.byFree[free] {
-			if p.nodes[at].slots >= slots {
-				p.unlist(at)
-				p.nodes[at].free, p.reserved = 0, true
-				return
+			if p.nodes[at].slots >= slots && (best < 0 || p.nodes[at].id > p.nodes[best].id) {
+				best = at
 			}
 		}
+	}
+	if best >= 0 {
+		p.unlist(best)
+		p.nodes[best].free, p.reserved = 0, true
 	}
 }
 

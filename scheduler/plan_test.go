@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/scheduler"
 	"github.com/batchyard/batchyard/store"
 )
@@ -30,8 +31,8 @@ func quick(id string, slots, taken int, pace float64) store.NodeSlots {
 	return n
 }
 
-func job(id string, priority, limit int, bound int64) store.ReadyJob {
-	return store.ReadyJob{Job: batch.JobID(id), Priority: priority, MaxParallel: limit, Bound: bound}
+func job(id string, priority, limit int, bound int64) scheduler.Job {
+	return scheduler.Job{Job: batch.JobID(id), Priority: priority, MaxParallel: limit, Bound: bound}
 }
 
 // ready is a task; its sequence is the number in its id.
@@ -52,7 +53,7 @@ func held(node, id string, slots int, recalled bool) scheduler.HeldTask {
 }
 
 // say writes decisions as "t1→a t2→b" and recalls as "t1←a".
-func say(d scheduler.Decisions) string {
+func say(d control.Decision) string {
 	var words []string
 	for _, a := range d.Assign {
 		words = append(words, fmt.Sprintf("%s→%s", a.Task, a.Node))
@@ -65,7 +66,7 @@ func say(d scheduler.Decisions) string {
 
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	one := []store.ReadyJob{job("j", 0, -1, 0)}
+	one := []scheduler.Job{job("j", 0, -1, 0)}
 	for name, c := range map[string]struct {
 		snapshot scheduler.Snapshot
 		want     string
@@ -85,13 +86,13 @@ func TestPlan(t *testing.T) {
 		},
 		"priority goes first, then age": {
 			scheduler.Snapshot{
-				Nodes: []store.NodeSlots{node("a", 2, 0)}, Jobs: []store.ReadyJob{job("low", -5, -1, 0), job("j", 0, -1, 0), job("k", 0, -1, 0)},
+				Nodes: []store.NodeSlots{node("a", 2, 0)}, Jobs: []scheduler.Job{job("low", -5, -1, 0), job("j", 0, -1, 0), job("k", 0, -1, 0)},
 				Tasks: []store.ReadyTask{ready("low", "t1", 1), ready("j", "t4", 1), ready("k", "t3", 1), ready("j", "t5", 1)},
 			}, "t3→a t4→a",
 		},
 		"no more of a job than it may run": {
 			scheduler.Snapshot{
-				Nodes: []store.NodeSlots{node("a", 4, 0)}, Jobs: []store.ReadyJob{job("j", 0, 3, 2), job("k", -1, -1, 0)},
+				Nodes: []store.NodeSlots{node("a", 4, 0)}, Jobs: []scheduler.Job{job("j", 0, 3, 2), job("k", -1, -1, 0)},
 				Tasks: []store.ReadyTask{ready("j", "t1", 1), ready("j", "t2", 1), ready("k", "t3", 1)},
 			}, "t1→a t3→a",
 		},
@@ -200,7 +201,7 @@ func TestPlanKeepsItsRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := pools().Draw(t, "pool")
 		d := scheduler.Plan(s, noon())
-		free, tasks, jobs := map[batch.NodeID]int{}, map[batch.TaskID]store.ReadyTask{}, map[batch.JobID]store.ReadyJob{}
+		free, tasks, jobs := map[batch.NodeID]int{}, map[batch.TaskID]store.ReadyTask{}, map[batch.JobID]scheduler.Job{}
 		anyFree := false
 		for _, n := range s.Nodes {
 			free[n.Node] = n.Slots - n.BoundSlots
@@ -259,7 +260,7 @@ func checkAhead(t *rapid.T, s scheduler.Snapshot, free, given map[batch.NodeID]i
 
 // checkOrder holds that no task waits while one that is less urgent and needs
 // as much got a slot.
-func checkOrder(t *rapid.T, s scheduler.Snapshot, d scheduler.Decisions, left map[batch.TaskID]store.ReadyTask, jobs map[batch.JobID]store.ReadyJob, taken map[batch.JobID]int64) {
+func checkOrder(t *rapid.T, s scheduler.Snapshot, d control.Decision, left map[batch.TaskID]store.ReadyTask, jobs map[batch.JobID]scheduler.Job, taken map[batch.JobID]int64) {
 	priority := func(job batch.JobID) int { return jobs[job].Priority }
 	for _, task := range left {
 		if j := jobs[task.Job]; j.MaxParallel >= 0 && j.Bound+taken[task.Job] >= int64(j.MaxParallel) {

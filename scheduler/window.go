@@ -1,9 +1,7 @@
 package scheduler
 
 import (
-	"cmp"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -13,9 +11,8 @@ import (
 
 // Bounds of one pass.
 const (
-	maxTasks = 1000
+	maxSlots = 1000 // slots that it fills
 	maxNodes = 500
-	maxJobs  = 100
 	// paceAge is after how long without a completed task a node has no pace.
 	paceAge = 5 * time.Second
 )
@@ -30,6 +27,8 @@ type window struct {
 // changed.
 type policy struct {
 	stamp batch.Stamp
+	pool  batch.PoolID
+	slots int // of each node
 	fill  batch.NodeFillType
 }
 
@@ -44,19 +43,20 @@ func (y *policy) update(tx *store.Tx, pool store.PoolRef) (bool, error) {
 	}
 	p, err := tx.Pool(pool.Account, pool.Pool)
 	if err == nil {
-		y.stamp, y.fill = p.Stamp, p.TaskSchedulingPolicy.NodeFillType
+		*y = policy{p.Stamp, p.ID, p.TaskSlotsPerNode, p.TaskSchedulingPolicy.NodeFillType}
 	}
 	return err == nil, err
 }
 
 // read takes what the next pass over a pool decides on. Everything it does
-// costs as much as there are free slots, however many tasks and nodes there are.
+// costs as much as there are free slots, however many tasks, jobs and nodes
+// there are.
 func read(tx *store.Tx, pool store.PoolRef, known *policy, now time.Time) (window, error) {
 	takes, err := known.update(tx, pool)
 	if err != nil || !takes {
 		return window{}, err
 	}
-	w := window{Snapshot: Snapshot{Fill: known.fill}}
+	w := window{Snapshot: Snapshot{Pool: known.pool, Fill: known.fill}}
 	pack := w.Fill == batch.FillPack
 	limit := maxNodes
 	if pack {
@@ -66,63 +66,45 @@ func read(tx *store.Tx, pool store.PoolRef, known *policy, now time.Time) (windo
 		return w, err
 	}
 	w.more = len(w.Nodes) == limit
-	if w.Jobs, err = tx.ReadyJobs(pool.Account, pool.Pool); err != nil {
+	room, most := 0, 0
+	for _, n := range w.Nodes {
+		room, most = room+n.Slots-n.BoundSlots, max(most, n.Slots-n.BoundSlots)
+	}
+	r := reader{tx: tx, pool: pool, jobs: make(map[string]bool)}
+	if err := r.readSizes(known.slots, room); err != nil {
 		return w, err
 	}
-	if w.Jobs = slices.DeleteFunc(w.Jobs, mayRunNone); len(w.Jobs) == 0 {
-		return w, w.readHeld(tx, pool)
-	}
-	return w, w.readTasks(tx, pool, now)
-}
-
-// mayRunNone tells whether a job has as many tasks on nodes as it may.
-func mayRunNone(j store.ReadyJob) bool { return j.MaxParallel >= 0 && j.Bound >= int64(j.MaxParallel) }
-
-// readTasks reads as many tasks as can be bound. Jobs of one priority share the
-// window by the age of their tasks, and are read only until the window is full.
-func (w *window) readTasks(tx *store.Tx, pool store.PoolRef, now time.Time) error {
-	room := 0
-	for _, n := range w.Nodes {
-		room += n.Slots - n.BoundSlots
-	}
-	ahead := room == 0
+	ahead := room == 0 && len(r.sizes) > 0
 	if ahead {
-		busy, err := tx.PacedNodes(pool.Account, pool.Pool, now.Add(-paceAge))
-		if err != nil {
-			return err
-		}
-		w.Nodes = busy
-		for _, n := range busy {
-			room += control.TopUp(control.WorthAhead(n.Pace, n.PaceTime, now), max(0, n.BoundSlots-n.Slots))
+		most = known.slots
+		if room, err = w.readPaced(tx, pool, now); err != nil {
+			return w, err
 		}
 	}
-	room = min(room, maxTasks)
-	for from := 0; from < len(w.Jobs) && len(w.Tasks) < room; {
-		to := from
-		var tasks []store.ReadyTask
-		for ; to < len(w.Jobs) && w.Jobs[to].Priority == w.Jobs[from].Priority && to-from < maxJobs; to++ {
-			some, err := tx.ReadyTasks(pool.Account, w.Jobs[to].Job, allowance(w.Jobs[to], room-len(w.Tasks)))
-			if err != nil {
-				return err
-			}
-			tasks = append(tasks, some...)
-		}
-		slices.SortFunc(tasks, func(a, b store.ReadyTask) int { return cmp.Compare(a.Sequence, b.Sequence) })
-		w.Tasks = append(w.Tasks, tasks[:min(len(tasks), room-len(w.Tasks))]...)
-		from = to
+	if err := r.read(most, min(room, maxSlots)); err != nil {
+		return w, err
+	}
+	w.Tasks, w.Jobs = r.tasks, r.found
+	if r.fitting == 0 && !ahead {
+		w.more = false
+		return w, w.readHeld(tx, pool)
 	}
 	// Full slots may be followed by what is given ahead of time, and that by
 	// nothing.
-	w.more = w.more || len(w.Tasks) == room && room > 0 && (!ahead || room == maxTasks)
-	return w.readNear(tx)
+	w.more = w.more || r.cut && (!ahead || room >= maxSlots)
+	return w, w.readNear(tx)
 }
 
-// allowance is how many tasks of the job the window wants at most.
-func allowance(j store.ReadyJob, room int) int {
-	if j.MaxParallel < 0 {
-		return room
+// readPaced makes the nodes those that complete tasks quickly, and says how many
+// slots of work it is worth for them to have ahead.
+func (w *window) readPaced(tx *store.Tx, pool store.PoolRef, now time.Time) (room int, err error) {
+	if w.Nodes, err = tx.PacedNodes(pool.Account, pool.Pool, now.Add(-paceAge)); err != nil {
+		return 0, err
 	}
-	return int(min(int64(room), int64(j.MaxParallel)-j.Bound))
+	for _, n := range w.Nodes {
+		room += control.TopUp(control.WorthAhead(n.Pace, n.PaceTime, now), max(0, n.BoundSlots-n.Slots))
+	}
+	return room, nil
 }
 
 // readNear adds nodes that tasks have an affinity to and which the window does

@@ -20,7 +20,7 @@ import (
 // is alive, and so nothing that holds later, and of the clock: the copy is written
 // by the same one.
 var copiedTables = []string{
-	"site", "account", "pool", "node", "job", "task", "removal",
+	"site", "account", "pool", "node", "job", "task", "queue", "removal",
 	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
 }
 
@@ -103,7 +103,7 @@ func copyTable(ctx context.Context, from *Tx, to *DB, table string) error {
 	if err != nil {
 		return err
 	}
-	booleans := map[string]bool{"dedicated": table == "node", "takes": true, "bound": table == "task"}
+	booleans := map[string]bool{"dedicated": table == "node", "takes": true, "bound": table == "task", "open": true}
 	statement := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES (" + parameters(1, len(columns)) + ")"
 	var batch [][]any
 	flush := func() error {
@@ -299,6 +299,9 @@ func (tx *Tx) Resume() error {
 				return fmt.Errorf("count tasks: %w", err)
 			}
 		}
+	}
+	if err := tx.remakeQueues(); err != nil {
+		return err
 	}
 	return tx.HoldTasks()
 }

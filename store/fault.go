@@ -113,6 +113,23 @@ const wrongNodeCounts = `
 		OR node.running_tasks <> COALESCE(c.running, 0) OR node.running_slots <> COALESCE(c.running_slots, 0)
 		OR node.free <> node.slots - COALESCE(c.bound_slots, 0)`
 
+// wrongQueues finds queues that do not say what waits. Those of a job that is
+// being deleted say nothing to anybody, and a completed one has nothing to run.
+const wrongQueues = `
+	SELECT 'queue ' || w.account || '/' || w.job || '/' || w.slots, 'tasks wait in it where the scheduler does not find them'
+	FROM (` + rightQueues + ` WHERE job.state NOT IN ('completed', 'deleting')) AS w
+	LEFT JOIN queue ON queue.account = w.account AND queue.job = w.job AND queue.slots = w.slots
+	WHERE queue.job IS NULL OR queue.head IS DISTINCT FROM w.head OR queue.open <> w.open
+		OR queue.pool <> w.pool OR queue.priority <> w.priority
+	UNION ALL
+	SELECT 'queue ' || queue.account || '/' || queue.job || '/' || queue.slots, 'no task waits in it, and the scheduler looks for one'
+	FROM queue
+	LEFT JOIN job ON job.account = queue.account AND job.id = queue.job
+	WHERE (job.id IS NULL OR queue.head IS NOT NULL AND job.state NOT IN ('completed', 'deleting')) AND NOT EXISTS (
+		SELECT 1 FROM task
+		WHERE task.account = queue.account AND task.job = queue.job AND task.slots = queue.slots
+			AND CASE WHEN task.bound THEN FALSE ELSE task.state = 'active' END)`
+
 // poolCounts is a recount of each pool that has nodes.
 const poolCounts = `
 	SELECT account, pool,
@@ -156,7 +173,10 @@ func rules() []rule {
 		{
 			kind: "task-without-job", mend: "delete the task", unbinds: true,
 			find: `SELECT ` + atTask + `, 'there is no such job' FROM task WHERE ` + jobGone,
-			fix:  []string{`DELETE FROM task WHERE ` + jobGone},
+			fix: []string{
+				`DELETE FROM task WHERE ` + jobGone,
+				`DELETE FROM queue WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.account = queue.account AND job.id = queue.job)`,
+			},
 		},
 		{
 			kind: "task-completed-and-held", mend: "take it from the node",
@@ -232,6 +252,11 @@ func rules() []rule {
 					COALESCE(c.succeeded_slots, 0) AS succeeded_slots, COALESCE(c.failed_slots, 0) AS failed_slots,
 					COALESCE(c.bound, 0) AS bound ` + wrongJobCounts + `) AS v
 				WHERE job.account = v.account AND job.id = v.id`},
+		},
+		{
+			kind: "queue", mend: "make all queues anew",
+			find: wrongQueues,
+			fix:  remakeQueues(),
 		},
 		{
 			kind: "container-dropped-and-there", mend: "keep the container",

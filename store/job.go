@@ -32,15 +32,6 @@ type JobStanding struct {
 	OnFailure              batch.OnTaskFailure
 }
 
-// ReadyJob is a job that has tasks to run, as the scheduler looks at it.
-type ReadyJob struct {
-	Job         batch.JobID
-	Priority    int
-	MaxParallel int   // -1 for no limit
-	Bound       int64 // tasks that nodes hold
-	Ready       int64 // tasks that wait for a node
-}
-
 // jobBody is what no statement looks at.
 type jobBody struct {
 	Specification   batch.JobSpecification `json:"specification"`
@@ -90,20 +81,24 @@ func (tx *Tx) InsertJob(j *batch.Job) error {
 	return nil
 }
 
-// UpdateJob writes the whole job, its counts included. ErrNotFound if it is
-// gone.
+// UpdateJob writes the whole job, its counts included, and moves its queues to
+// where it says. ErrNotFound if it is gone.
 func (tx *Tx) UpdateJob(j *batch.Job) error {
 	args, err := jobArgs(j)
 	if err != nil {
 		return err
 	}
-	return tx.changeOne("update job", `
+	err = tx.changeOne("update job", `
 		UPDATE job
 		SET name = $3, display_name = $4, pool = $5, pool_name = $6, state = $7, changed = $8, prev_state = $9, prev_changed = $10,
 			stamp = $11, priority = $12, max_parallel = $13, on_all = $14, on_failure = $15, started = $16, ended = $17, expires = $18,
 			active = $19, running = $20, succeeded = $21, failed = $22,
 			active_slots = $23, running_slots = $24, succeeded_slots = $25, failed_slots = $26, bound = $27, body = $28
 		WHERE account = $1 AND id = $2`, args...)
+	if err != nil {
+		return err
+	}
+	return tx.moveQueues(j)
 }
 
 // jobArgs are the parameters of InsertJob and UpdateJob.
@@ -131,6 +126,9 @@ func jobArgs(j *batch.Job) ([]any, error) {
 // DeleteJob removes the row of a job whose tasks are gone. ErrNotFound if it is
 // gone itself.
 func (tx *Tx) DeleteJob(account batch.AccountName, id batch.JobID) error {
+	if err := tx.dropQueues(account, id); err != nil {
+		return err
+	}
 	return tx.changeOne("delete job", `
 		DELETE FROM job
 		WHERE account = $1 AND id = $2`, string(account), batch.Key(id))
@@ -209,23 +207,6 @@ func (tx *Tx) NextJobExpiry() (time.Time, bool, error) {
 		return time.Time{}, false, fmt.Errorf("get next job expiry: %w", err)
 	}
 	return tx.dueDate(at), at.Valid, nil
-}
-
-// ReadyJobs returns the jobs of a pool that may start tasks and have some that
-// wait for a node, the most urgent first.
-func (tx *Tx) ReadyJobs(account batch.AccountName, pool batch.PoolID) ([]ReadyJob, error) {
-	rows, err := tx.Query(`
-		SELECT id, name, priority, max_parallel, bound, active + running - bound
-		FROM job
-		WHERE account = $1 AND pool = $2 AND state = 'active' AND bound < active + running
-		ORDER BY priority DESC, created, id`, string(account), batch.Key(pool))
-	return all("list ready jobs", rows, err, func(row scanner) (ReadyJob, error) {
-		var j ReadyJob
-		var key, own string
-		err := row.Scan(&key, &own, &j.Priority, &j.MaxParallel, &j.Bound, &j.Ready)
-		j.Job = named[batch.JobID](key, own)
-		return j, err
-	})
 }
 
 func scanJobRef(row scanner) (JobRef, error) {

@@ -1,6 +1,7 @@
 // Package upkeep keeps the promises that take time: pools reach their targets,
 // silent nodes are given up, jobs end when their clock says so, long deletions
-// go on, files are removed when their retention is over.
+// go on, tasks that can never run are told so, files are removed when their
+// retention is over.
 //
 // Each duty is a file and a loop: do what is due, then sleep until somebody
 // announces that there may be more, or until the next deadline. A slow tick

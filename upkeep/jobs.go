@@ -39,3 +39,16 @@ func (u *Upkeep) endJobs(ctx context.Context) (next time.Time, err error) {
 func (u *Upkeep) expiries() duty {
 	return duty{name: "expiries", topics: []string{control.TopicExpiries}, do: u.control.ExpireJobs}
 }
+
+// unfit fails tasks that wait for a pool which has no node large enough.
+func (u *Upkeep) unfit() duty {
+	return duty{name: "unfit", topics: []string{control.TopicUnfit}, do: u.failUnfit}
+}
+
+func (u *Upkeep) failUnfit(ctx context.Context) (next time.Time, err error) {
+	for {
+		if done, err := u.control.FailUnfit(ctx); err != nil || done {
+			return next, err
+		}
+	}
+}

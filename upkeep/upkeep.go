@@ -58,7 +58,7 @@ type duty struct {
 func (u *Upkeep) Run(ctx context.Context) error {
 	return u.db.Lease("upkeep", leaseLength).Run(ctx, func(ctx context.Context) error {
 		var running sync.WaitGroup
-		for _, d := range []duty{u.resize(), u.liveness(), u.endings(), u.expiries(), u.retention()} {
+		for _, d := range []duty{u.resize(), u.liveness(), u.endings(), u.expiries(), u.unfit(), u.retention()} {
 			running.Go(func() { u.keep(ctx, d) })
 		}
 		running.Wait()

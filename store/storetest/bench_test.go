@@ -69,7 +69,7 @@ func BenchmarkRunTasks(b *testing.B) {
 func bindGroup(b *testing.B, db *store.DB, n int) {
 	var ready []store.ReadyTask
 	err := db.View(context.Background(), func(tx *store.Tx) (err error) {
-		ready, err = tx.ReadyTasks("acct", "job", n)
+		ready, err = tx.QueuedTasks("acct", store.QueueRef{Job: "job", Slots: 1}, 0, n)
 		return err
 	})
 	if err != nil {
@@ -80,7 +80,7 @@ func bindGroup(b *testing.B, db *store.DB, n int) {
 		for i, t := range ready {
 			bindings[i] = store.Binding{TaskRef: t.TaskRef, Node: "tvmps_001_d"}
 		}
-		bound, err := tx.BindTasks("acct", bindings)
+		bound, err := tx.BindTasks("acct", "pool", bindings)
 		if err != nil {
 			return err
 		}

@@ -94,10 +94,6 @@ func TestJobsThatNeedCare(t *testing.T) {
 		update(t, db, func(tx *store.Tx) error {
 			return errors.Join(tx.InsertJob(&plain), tx.InsertJob(&low), tx.InsertJob(&high), tx.InsertJob(&elsewhere), tx.InsertJob(&ending))
 		})
-		diff(t, []store.ReadyJob{
-			{Job: "High", Priority: 10, MaxParallel: 5, Bound: 2, Ready: 3},
-			{Job: "Low", MaxParallel: -1, Ready: 3},
-		}, view(t, db, func(tx *store.Tx) ([]store.ReadyJob, error) { return tx.ReadyJobs("acct", "pool") }))
 		diff(t, []store.JobRef{{Account: "other", Job: "Ending"}}, view(t, db, (*store.Tx).EndingJobs))
 
 		type next struct {

@@ -45,7 +45,7 @@ func bind(t *testing.T, db *store.DB, y *yard, node batch.NodeID, which ...int) 
 		bindings = append(bindings, store.Binding{TaskRef: store.TaskRef{Job: "JOB", Task: y.tasks[i].ID}, Node: node})
 	}
 	got := changed(t, db, func(tx *store.Tx) ([]store.Bound, error) {
-		bound, err := tx.BindTasks("acct", bindings)
+		bound, err := tx.BindTasks("acct", "Pool", bindings)
 		load := store.NodeLoad{Node: node, Tasks: len(bound), Slots: len(bound)}
 		return bound, errors.Join(err, tx.BindNodes("acct", []store.NodeLoad{load}))
 	})
@@ -192,7 +192,7 @@ func TestRunsOfTasks(t *testing.T) {
 
 		t.Run("only tasks that wait are bound", func(t *testing.T) {
 			got := changed(t, db, func(tx *store.Tx) ([]store.Bound, error) {
-				return tx.BindTasks("acct", []store.Binding{
+				return tx.BindTasks("acct", "Pool", []store.Binding{
 					{TaskRef: store.TaskRef{Job: "job", Task: "task-0004"}, Node: one},
 					{TaskRef: store.TaskRef{Job: "job", Task: "none"}, Node: one},
 					{TaskRef: store.TaskRef{Job: "job", Task: "task-0005"}, Node: two},
@@ -213,7 +213,7 @@ func TestRunsOfTasks(t *testing.T) {
 					if err := errors.Join(tx.UpdateJob(&j), tx.UpdateNode(&n)); err != nil {
 						return nil, err
 					}
-					return tx.BindTasks("acct", []store.Binding{{TaskRef: store.TaskRef{Job: "job", Task: "task-0011"}, Node: two}})
+					return tx.BindTasks("acct", "Pool", []store.Binding{{TaskRef: store.TaskRef{Job: "job", Task: "task-0011"}, Node: two}})
 				}))
 			}
 			got := []int{try(batch.JobDisabling, batch.NodeIdle), try(batch.JobActive, batch.NodeOffline), try(batch.JobActive, batch.NodeRunning)}
@@ -225,7 +225,9 @@ func TestRunsOfTasks(t *testing.T) {
 		})
 
 		t.Run("window is the oldest that wait", func(t *testing.T) {
-			got := view(t, db, func(tx *store.Tx) ([]store.ReadyTask, error) { return tx.ReadyTasks("acct", "Job", 2) })
+			got := view(t, db, func(tx *store.Tx) ([]store.ReadyTask, error) {
+				return tx.QueuedTasks("acct", store.QueueRef{Job: "Job", Slots: 1}, 0, 2)
+			})
 			diff(t, []store.ReadyTask{
 				{TaskRef: store.TaskRef{Job: "Job", Task: "Task-0006"}, Sequence: 1006, Slots: 1},
 				{TaskRef: store.TaskRef{Job: "Job", Task: "Task-0007"}, Sequence: 1007, Slots: 1},
