@@ -5,17 +5,21 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 
 	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/store"
+	"github.com/batchyard/batchyard/store/storetest"
 )
 
 func TestReadersKeepTheOldContent(t *testing.T) {
@@ -171,6 +175,93 @@ func TestSweep(t *testing.T) {
 		}
 		if n := e.files(t); n != 1 {
 			t.Errorf("%d files, want that of the new blob", n)
+		}
+	})
+}
+
+// TestSweepStopsWhenMostFilesHaveNoRow is about a database that is not that of
+// the folder, and about one that has lost its rows.
+func TestSweepStopsWhenMostFilesHaveNoRow(t *testing.T) {
+	t.Parallel()
+	e := start(t)
+	e.container(t, "inputs")
+	for n := range 120 {
+		e.put(t, "/inputs/"+strconv.Itoa(n), strings.Repeat("x", 10_000))
+	}
+	update := func(statement string) {
+		t.Helper()
+		err := e.db.Update(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(statement)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(`UPDATE storage_blobs SET content = 'gone' || content`)
+	e.clock.advance(7 * time.Hour)
+	err := e.server.Sweep(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "knows nothing of 120 of 120 files") {
+		t.Errorf("the sweep says %v", err)
+	}
+	if n := e.files(t); n != 120 {
+		t.Errorf("%d files are left, want all 120", n)
+	}
+	update(`UPDATE storage_blobs SET content = substr(content, 5) WHERE name <> '7'`)
+	if err := e.server.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := e.files(t); n != 119 {
+		t.Errorf("%d files are left, want the 119 that have a row", n)
+	}
+}
+
+// TestAServerSweepsFilesLate is about the time between the start on a wrong
+// database and somebody noticing.
+func TestAServerSweepsFilesLate(t *testing.T) {
+	t.Parallel()
+	folder, path := t.TempDir(), storetest.SQLite(t)
+	file := filepath.Join(folder, "z", "zorphan")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		then := time.Now().Add(-24 * time.Hour) // of the bubble
+		if err := os.Chtimes(file, then, then); err != nil {
+			t.Fatal(err)
+		}
+		disk, err := blob.OpenDisk(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer disk.Close()
+		var log bytes.Buffer
+		server, err := blob.New(blob.Options{
+			DB: storetest.Open(t, store.Options{URL: path}), Bytes: disk, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- server.Run(ctx) }()
+		time.Sleep(14 * time.Minute)
+		if _, err := os.Stat(file); err != nil {
+			t.Errorf("after 14 minutes: %v", err)
+		}
+		time.Sleep(2 * time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(file); !os.IsNotExist(err) {
+			t.Errorf("after 16 minutes: %v", err)
+		}
+		if !strings.Contains(log.String(), "removed=1 left=0 files=1") {
+			t.Errorf("the log says:\n%s", log.String())
 		}
 	})
 }

@@ -24,21 +24,40 @@ const (
 
 	// lookStep is how many files are looked up in one view.
 	lookStep = 1000
+
+	// firstSweep is how long after its start a server first looks for files
+	// without a row: a wrong setting has been noticed by then.
+	firstSweep = 15 * time.Minute
+
+	// maxSwept is how many files one sweep removes.
+	maxSwept = 10_000
+
+	// fewUnused is how many files without a row a server may leave that is
+	// killed: more are removed only if most files have one.
+	fewUnused = 100
 )
 
-// Run sweeps at once and then every hour, until ctx is done. A sweep that fails
-// is logged: the next one finds the same again.
+// Run does what rows ask for at once and every hour, and sweeps files a while
+// later, until ctx is done. A sweep that fails is logged: the next one finds the
+// same again.
 func (s *Server) Run(ctx context.Context) error {
-	ticker := time.NewTicker(time.Hour)
-	defer ticker.Stop()
+	rows, files := time.NewTimer(0), time.NewTimer(firstSweep)
+	defer rows.Stop()
+	defer files.Stop()
 	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("sweep of storage failed", "error", err)
-		}
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-rows.C:
+			err = s.sweepRows(ctx)
+			rows.Reset(time.Hour)
+		case <-files.C:
+			err = s.sweepFiles(ctx)
+			files.Reset(time.Hour)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("sweep of storage failed", "err", err)
 		}
 	}
 }
@@ -48,11 +67,12 @@ func (s *Server) Run(ctx context.Context) error {
 // because the server was stopped between a file and its row or between a row
 // and the removal of its file.
 func (s *Server) Sweep(ctx context.Context) error {
-	return errors.Join(
-		s.sweepContainers(ctx),
-		s.sweepBlocks(ctx),
-		s.sweepFiles(ctx),
-	)
+	return errors.Join(s.sweepRows(ctx), s.sweepFiles(ctx))
+}
+
+// sweepRows removes what rows say is to go.
+func (s *Server) sweepRows(ctx context.Context) error {
+	return errors.Join(s.sweepContainers(ctx), s.sweepBlocks(ctx))
 }
 
 func (s *Server) sweepContainers(ctx context.Context) error {
@@ -102,25 +122,53 @@ func (s *Server) sweepBlocks(ctx context.Context) error {
 	return nil
 }
 
+// sweepFiles removes old files without a row: so many at most, and none if they
+// are most of what there is. Then the rows are missing, or this is the folder of
+// another database.
 func (s *Server) sweepFiles(ctx context.Context) error {
+	g, err := s.findGarbage(ctx)
+	if err != nil {
+		return err
+	}
+	if g.unused > fewUnused && 2*g.unused > g.files {
+		return fmt.Errorf("no file was removed, because the database knows nothing of %d of %d files; if it is the right one, stop the server and use 'batchyard admin fsck --repair --lost rows'",
+			g.unused, g.files)
+	}
+	if g.unused == 0 {
+		return nil
+	}
+	s.metrics.swept.Add(float64(len(g.names)))
+	s.free(ctx, g.names)
+	s.log.Info("removed files that belong to no blob", "removed", len(g.names), "left", g.unused-len(g.names), "files", g.files)
+	return nil
+}
+
+// garbage is what a look at all files has found.
+type garbage struct {
+	files  int      // all of them, those too young to look at left out
+	unused int      // those of them without a row
+	names  []string // of the first of these
+}
+
+func (s *Server) findGarbage(ctx context.Context) (g garbage, err error) {
 	var batch []string
 	for file, err := range s.bytes.Old(ctx, s.now().Add(-orphanAge)) {
 		if err != nil {
-			return err
+			return g, err
 		}
 		if batch = append(batch, file); len(batch) == lookStep {
-			if err := s.sweepUnused(ctx, batch); err != nil {
-				return err
+			if err := s.lookUp(ctx, batch, &g); err != nil {
+				return g, err
 			}
 			batch = batch[:0]
 		}
 	}
-	return s.sweepUnused(ctx, batch)
+	return g, s.lookUp(ctx, batch, &g)
 }
 
-// sweepUnused removes those of some old files that have no row. A row is never
-// given to an old file that has none, so none can come while this goes on.
-func (s *Server) sweepUnused(ctx context.Context, files []string) error {
+// lookUp finds those of some old files that have no row. A row is never given to
+// an old file that has none, so none can come while this goes on.
+func (s *Server) lookUp(ctx context.Context, files []string, g *garbage) error {
 	var unused []string
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 		unused, err = tx.UnusedBlobFiles(files)
@@ -129,7 +177,8 @@ func (s *Server) sweepUnused(ctx context.Context, files []string) error {
 	if err != nil {
 		return err
 	}
-	s.metrics.swept.Add(float64(len(unused)))
-	s.free(ctx, unused)
+	g.files += len(files)
+	g.unused += len(unused)
+	g.names = append(g.names, unused[:min(len(unused), maxSwept-len(g.names))]...)
 	return nil
 }

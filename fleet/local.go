@@ -51,8 +51,12 @@ type Local struct {
 	Stale func(folder string) bool
 	// KillOnStop ends agents when Run ends; else they go on.
 	KillOnStop bool
-	Log        *slog.Logger
+	// Patience is how long a folder is left alone of which no row has spoken
+	// since Run began; a minute if zero.
+	Patience time.Duration
+	Log      *slog.Logger
 
+	rooms  rooms
 	beyond int // how many nodes are wanted in vain, as it was last said
 	agents map[batch.NodeID]*agentProcess
 	ended  chan batch.NodeID
@@ -89,6 +93,11 @@ func (l *Local) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(safetyTick)
 	defer tick.Stop()
+	if l.Patience == 0 {
+		l.Patience = strangerPatience
+	}
+	patience := time.NewTimer(l.Patience)
+	defer patience.Stop()
 	for {
 		if err := l.reconcile(ctx); err != nil && ctx.Err() == nil {
 			l.Log.Error("nodes not brought in line", "err", err)
@@ -99,6 +108,8 @@ func (l *Local) Run(ctx context.Context) error {
 			return nil
 		case <-l.Changed:
 		case <-tick.C:
+		case <-patience.C:
+			l.rooms.lookAtStrangers = true
 		case node := <-l.ended:
 			delete(l.agents, node)
 		}
@@ -147,55 +158,6 @@ func (l *Local) reconcile(ctx context.Context) error {
 		}
 	}
 	return l.sweep(ctx, rows)
-}
-
-// sweep removes folders of nodes that have neither a row nor an agent.
-func (l *Local) sweep(ctx context.Context, rows map[batch.NodeID]bool) error {
-	entries, err := os.ReadDir(l.Dir)
-	if err != nil {
-		return fmt.Errorf("read folder of nodes: %w", err)
-	}
-	for _, entry := range entries {
-		id := batch.NodeID(entry.Name())
-		if rows[id] || l.agents[id] != nil || !strings.HasPrefix(entry.Name(), nodePrefix) {
-			continue
-		}
-		folder := filepath.Join(l.Dir, entry.Name())
-		unlock, free, err := tryLock(folder)
-		if err == nil && !free {
-			err = l.followGone(ctx, id, folder)
-		}
-		if err != nil {
-			l.Log.Warn("agent of a removed node not found", "node", id, "err", err)
-		}
-		if !free {
-			continue
-		}
-		err = os.RemoveAll(folder)
-		unlock()
-		if err != nil {
-			l.Log.Error("folder of a removed node not removed", "node", id, "err", err)
-		}
-	}
-	return nil
-}
-
-// followGone waits for an agent of an earlier server whose node has no row.
-func (l *Local) followGone(ctx context.Context, id batch.NodeID, folder string) error {
-	process, err := findAgent(folder)
-	if err != nil {
-		return err
-	}
-	following, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	agent := &agentProcess{stop: stop}
-	agent.gone.Store(true)
-	time.AfterFunc(goneGrace, func() { stop(errGone) })
-	l.agents[id] = agent
-	l.work.Go(func() {
-		l.follow(following, process)
-		l.ended <- id
-	})
-	return nil
 }
 
 // start watches over one node's agent for as long as it has a row.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
@@ -61,12 +62,14 @@ type yard struct {
 	rows  []control.NodeWanted
 	lines chan string // what agents say when they are up
 
-	stale func(folder string) bool
+	stale    func(folder string) bool
+	patience time.Duration
+	log      lineWriter
 }
 
 func newYard(t *testing.T) *yard {
 	t.Helper()
-	y := &yard{t: t, dir: t.TempDir(), changed: make(chan struct{}, 1), lines: make(chan string, 100)}
+	y := &yard{t: t, dir: t.TempDir(), changed: make(chan struct{}, 1), lines: make(chan string, 100), log: make(lineWriter, 100)}
 	y.pipe = filepath.Join(t.TempDir(), "news")
 	if err := syscall.Mkfifo(y.pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -121,7 +124,8 @@ func (y *yard) provide(most int, killOnStop bool) (stop func()) {
 		y.t.Fatal(err)
 	}
 	local := &fleet.Local{
-		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, Stale: y.stale, KillOnStop: killOnStop, Log: slog.New(slog.DiscardHandler),
+		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, Stale: y.stale, KillOnStop: killOnStop,
+		Patience: y.patience, Log: slog.New(slog.NewTextHandler(y.log, nil)),
 		Command: func(_ control.NodeWanted, folder string, _ int, _ func() (string, error)) (*exec.Cmd, error) {
 			return exec.CommandContext(context.WithoutCancel(y.t.Context()), executable, "agent", folder, y.pipe), nil
 		},
@@ -253,4 +257,86 @@ func TestFoldersOfNodesWithoutARowAreRemoved(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(y.dir, "tvmps_2_d")); err != nil {
 		t.Errorf("the folder of a node that should be is gone: %v", err)
 	}
+}
+
+// strangers makes folders of nodes of which no row speaks.
+func (y *yard) strangers(n int) {
+	y.t.Helper()
+	for i := range n {
+		if err := os.MkdirAll(filepath.Join(y.dir, fmt.Sprintf("tvmps_stranger%d", i), "state"), 0o700); err != nil {
+			y.t.Fatal(err)
+		}
+	}
+}
+
+func (y *yard) folders() int {
+	y.t.Helper()
+	folders, err := filepath.Glob(filepath.Join(y.dir, "tvmps_*"))
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return len(folders)
+}
+
+// A provider that began on the folder of another database, or on an empty one,
+// removes nothing of which it has not seen a row.
+func TestFoldersThatNoRowEverSpokeOf(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name       string
+		strangers  int
+		impatient  bool
+		left, says string
+	}{
+		{name: "are left alone at first", strangers: 3, left: "4"},
+		{name: "are removed when they are few", strangers: 3, impatient: true, left: "1", says: "removed=3 folders=4"},
+		{name: "are kept when they are most", strangers: 20, impatient: true, left: "21", says: "folders=21 unknown=20"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			y := newYard(t)
+			y.strangers(test.strangers)
+			y.want("tvmps_1_d")
+			if test.impatient {
+				y.patience = time.Nanosecond
+			}
+			stop := y.provide(8, true)
+			y.up()
+			if test.says != "" {
+				y.logged(test.says)
+			}
+			y.want("tvmps_1_d") // looks again
+			y.want("tvmps_1_d")
+			stop()
+			if got := strconv.Itoa(y.folders()); got != test.left {
+				t.Errorf("%s folders are left, want %s", got, test.left)
+			}
+		})
+	}
+}
+
+// logged waits for a line of the provider's log.
+func (y *yard) logged(text string) {
+	y.t.Helper()
+	for {
+		select {
+		case line := <-y.log:
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-y.t.Context().Done():
+			y.t.Fatalf("the log does not say %q", text)
+		}
+	}
+}
+
+// lineWriter passes what is written on, as it comes.
+type lineWriter chan string
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	select {
+	case w <- string(p):
+	default:
+	}
+	return len(p), nil
 }
