@@ -38,6 +38,8 @@
 //	hold.go     the books: tasks, their phases and slots
 //	line.go     tasks that start when others make room
 //	fork.go     threads that fork; thread.go one of them, and how it does
+//	newborn.go  what a child is when its program begins
+//	vfork.go    a fork of our own, one file an architecture
 //	program.go  which file a command means, and why it did not start
 //	output.go   where output goes
 //	birth.go    resource limits that a child is born with

@@ -50,6 +50,7 @@ type task struct {
 	room          int
 	yields        bool
 	outputs       *outputs // nil until they are open, and once it has started
+	ahead         bool     // it was tried to open them ahead of time
 	slot          *slot
 	birth         uint64
 

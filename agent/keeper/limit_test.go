@@ -95,7 +95,7 @@ func TestForkBombIsBounded(t *testing.T) {
 			if got := full.line(); got != "full" {
 				t.Fatalf("bomb says %q", got)
 			}
-			if count := sessionSize(t, n.Held()[0].Started.PID); count < 2 || count > limit {
+			if count := groupSize(t, n.Held()[0].Started.PID); count < 2 || count > limit {
 				t.Errorf("bomb has %d processes", count)
 			}
 			if r := n.run(n.shell("other", "(exit 8); exit $?")); r.ExitCode != 8 {
@@ -114,8 +114,8 @@ func TestForkBombIsBounded(t *testing.T) {
 	}
 }
 
-// sessionSize counts the processes of a session.
-func sessionSize(t *testing.T, session int) (count int) {
+// groupSize counts the processes of a process group.
+func groupSize(t *testing.T, group int) (count int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -126,7 +126,7 @@ func sessionSize(t *testing.T, session int) (count int) {
 		if err != nil {
 			continue
 		}
-		if sid, err := unix.Getsid(pid); err == nil && sid == session {
+		if pgid, err := unix.Getpgid(pid); err == nil && pgid == group {
 			count++
 		}
 	}

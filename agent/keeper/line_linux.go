@@ -13,32 +13,71 @@ import (
 // lineUp puts a task at the end of the line; reply is called once it runs, has
 // failed to start, or leaves the line.
 func (h *holder) lineUp(s *run.Spec, reply func(*run.Started, error)) {
-	err := checkSpec(s)
-	var o *outputs
-	if err == nil {
-		o, err = openOutputs(s, h.forker.null)
-	}
-	if err != nil {
+	if err := checkSpec(s); err != nil {
 		reply(nil, err)
 		return
 	}
+	if h.enqueue(s, reply) {
+		h.openAhead()
+	}
+}
+
+// enqueue puts a task that is new into the line.
+func (h *holder) enqueue(s *run.Spec, reply func(*run.Started, error)) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.tasks[s.ID] != nil {
-		o.close()
-		_, _ = h.find(s, reply)
-		return
-	}
+	known := h.tasks[s.ID] != nil
 	t, err := h.find(s, reply)
-	t.outputs = o
+	if known {
+		return false
+	}
 	if err == nil && !h.mayStart() {
 		err = run.ErrNoLease
 	}
 	if err != nil {
 		h.drop(t, err)
-		return
+		return false
 	}
 	h.line = append(h.line, t)
+	return true
+}
+
+// opened is of how many in line the output files are open. Each fork copies
+// all that are open, and each program that begins has them closed.
+const opened = 4
+
+// openAhead opens the output files of one of the first in line that has not, so
+// that it is not done between the end of a task and the start of the next. What
+// is wrong with them is told when the task is to start.
+func (h *holder) openAhead() {
+	t, spec := h.unopened()
+	if t == nil {
+		return
+	}
+	o, err := openOutputs(spec, h.forker.null)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err != nil: // once is enough
+	case t.phase == inLine && h.tasks[t.id] == t:
+		t.outputs = o
+	default:
+		o.close()
+	}
+}
+
+// unopened is the first whose files are to be opened, nil if there is none, and
+// what it is to run, which it forgets when it has started.
+func (h *holder) unopened() (*task, *run.Spec) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.line[:min(len(h.line), opened)] {
+		if !t.ahead {
+			t.ahead = true
+			return t, t.spec
+		}
+	}
+	return nil, nil
 }
 
 // withdraw takes a task out of line. Reply is told how it was started, if it was.

@@ -97,7 +97,7 @@ func outputError(path string, err error) error {
 // outputs are what a task begins with as its first three files, and what of that
 // was opened for it.
 type outputs struct {
-	files  []uintptr
+	files  [3]uintptr
 	opened []int
 }
 
@@ -114,7 +114,7 @@ func openOutputs(s *run.Spec, null int) (*outputs, error) {
 		o.close()
 		return nil, err
 	}
-	o.files = []uintptr{uintptr(null), uintptr(out), uintptr(errFile)}
+	o.files = [3]uintptr{uintptr(null), uintptr(out), uintptr(errFile)}
 	return o, nil
 }
 

@@ -80,7 +80,8 @@ func TestTaskSeesOnlyWhatItsSpecSays(t *testing.T) {
 			// Descriptor 3 is the listing's own.
 			{"three descriptors", []string{"ls", "/proc/self/fd"}, "0\n1\n2\n3\n"},
 			{"its working directory", []string{"pwd"}, n.dir + "\n"},
-			{"a session of its own", []string{"sh", "-c", "read pid name state parent group session rest < /proc/$$/stat; echo $((group - $$)) $((session - $$))"}, "0 0\n"},
+			{"a process group of its own and no terminal", []string{"sh", "-c", "read pid name state parent group session tty rest < /proc/$$/stat; echo $((group - $$)) $tty"}, "0 0\n"},
+			{"no blocked signals", []string{"grep", "SigBlk", "/proc/self/status"}, "SigBlk:\t0000000000000000\n"},
 			{"no core files and a usual mask", []string{"sh", "-c", "ulimit -Hc; umask"}, "0\n0022\n"},
 			// Signals 32 and 33 are the C library's own; some programs that start
 			// others, make among them, leave them ignored.
@@ -100,6 +101,16 @@ func TestTaskSeesOnlyWhatItsSpecSays(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Without control groups it is the session that tells whose a process group is.
+func TestSessionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, func(o *run.Options) { o.Cgroups = run.CgroupsNone })
+	n.run(n.shell("session", "read pid name state parent group session rest < /proc/$$/stat; echo $((session - $$))"))
+	if got := n.output("session"); got != "0\n" {
+		t.Errorf("the session is another's: %q", got)
+	}
 }
 
 func TestOutput(t *testing.T) {

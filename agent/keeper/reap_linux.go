@@ -70,6 +70,7 @@ func (h *holder) reapOn(th *thread, replace func()) error {
 			}
 			w.begin()
 			h.fork(th, next)
+			h.openAhead()
 			if !w.end() {
 				return errReplaced
 			}

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/batchyard/batchyard/agent/isolation"
-	"github.com/batchyard/batchyard/agent/run"
 )
 
 // A slot runs one task at a time. It owns the groups that the task is in.
@@ -48,6 +46,8 @@ type thread struct {
 	// in is the slot that the thread forked in last, whose groups it may still
 	// be in.
 	in *slot
+	// cradle is where its children are born.
+	cradle cradle
 }
 
 // newThread makes the calling goroutine's thread one that forks. Unless it is
@@ -134,10 +134,10 @@ func (f *forker) start(th *thread, t *task) (pid int, at time.Time, err error) {
 	if err := th.enter(s); err != nil {
 		return 0, at, err
 	}
-	attr := &syscall.ProcAttr{Dir: t.spec.Dir, Env: t.spec.Env, Files: t.outputs.files, Sys: f.attributes(t.spec, s)}
+	child := f.newborn(t)
 	pid, err = startProgram(t.spec, th.patient, func(file string) (int, error) {
 		at = time.Now()
-		return syscall.ForkExec(file, t.spec.Args, attr)
+		return th.cradle.fork(file, child)
 	})
 	// A thread that stays behind in a group would stop with it, so the task
 	// cannot be.
@@ -160,21 +160,4 @@ func (f *forker) limits(t *task) birthLimits {
 		}
 	}
 	return b
-}
-
-// attributes describe the new process to the system: a session of its own, so
-// that it has no terminal and its group can be killed; death together with the
-// keeper; the task's user with no groups but its own.
-func (f *forker) attributes(s *run.Spec, slot *slot) *syscall.SysProcAttr {
-	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if fd := slot.tracker.BornInto(); fd >= 0 {
-		sys.UseCgroupFD, sys.CgroupFD = true, fd
-	}
-	if os.Geteuid() == 0 {
-		sys.Credential = &syscall.Credential{Gid: uint32(os.Getegid())}
-		if s.User != nil {
-			sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
-		}
-	}
-	return sys
 }
