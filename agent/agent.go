@@ -48,6 +48,9 @@ type Options struct {
 	// Now reads the clock, of which leases count the monotonic part. Nil is the
 	// machine's, and for leases one that also counts while it sleeps.
 	Now func() time.Time
+	// AvailableMemory is how many bytes of memory the machine can still give to
+	// programs; nil asks the machine.
+	AvailableMemory func() int64
 	// TLS is how files are fetched and sent by HTTPS; nil trusts the machine's authorities.
 	TLS *tls.Config
 	// KillTasksOnStop ends all tasks when the agent is stopped; otherwise they
@@ -81,6 +84,8 @@ type Agent struct {
 	desk     *desk
 	disk     *diskWatch
 	files    *fileDesk
+	health   *health
+	starts   *starts
 	pending  atomic.Int32  // the urgency of what has changed since the last report
 	changed  chan struct{} // signalled when that rises
 	reports  int64         // how many were made; of hello and its successor, the loop
@@ -126,7 +131,12 @@ func New(o Options) *Agent {
 	if o.OpenKeeper == nil {
 		o.OpenKeeper = openProcessKeeper
 	}
-	return &Agent{Options: o, instance: rand.Text(), changed: make(chan struct{}, 1)}
+	if o.AvailableMemory == nil {
+		o.AvailableMemory = availableMemory
+	}
+	a := &Agent{Options: o, instance: rand.Text(), changed: make(chan struct{}, 1)}
+	a.health, a.starts = &health{agent: a}, &starts{agent: a}
+	return a
 }
 
 // Run brings the node up and serves until ctx ends (nil), the node has left

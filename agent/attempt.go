@@ -124,6 +124,7 @@ func (t *attempt) leave(outcome *batch.Outcome) {
 	if outcome != nil && outcome.Failure != nil && outcome.Failure.Code == batch.FailureDiskFull {
 		err = errors.Join(err, t.agent.tree.clear(path.Join(place, "wd")))
 	}
+	t.agent.disk.settled(place)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.agent.Log.Error("task directory not settled", "job", t.id.job, "task", t.id.task, "err", err)
 	}

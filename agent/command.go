@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -94,11 +95,18 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 func (c *command) within(ctx context.Context) *batch.Outcome {
 	process := c.agent.keeper.Process(run.Spec{ID: c.id})
 	if !c.adopted {
+		if c.spec == nil && c.agent.tree.full() {
+			c.agent.disk.noRoom()
+			return nil
+		}
 		failure := c.ready(ctx)
 		if over, ok := errors.AsType[*overLimit](context.Cause(ctx)); ok {
 			failure = &over.info
 		}
 		if ctx.Err() != nil || failure != nil {
+			if ctx.Err() == nil && failure.Category == batch.ServerError && failure.Code == batch.FailureCommandLaunch {
+				c.couldNotBegin(true, failureText(failure))
+			}
 			return &batch.Outcome{End: batch.At(c.agent.end(c.began)), Failure: failure}
 		}
 		process = c.agent.keeper.Process(*c.spec)
@@ -107,6 +115,7 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 			return c.notStarted(err)
 		}
 	}
+	c.agent.starts.began()
 	result, err := c.wait(ctx, process)
 	if err != nil {
 		if c.agent.working.Err() == nil {
@@ -182,9 +191,11 @@ func (c *command) notStarted(err error) *batch.Outcome {
 		// The keeper or the lease is gone: nothing of the task runs.
 		if c.agent.working.Err() == nil && !errors.Is(err, run.ErrNoLease) {
 			c.agent.Log.Error("command not started", "id", c.id, "err", err)
+			c.couldNotBegin(true, err.Error())
 		}
 		return nil
 	}
+	c.couldNotBegin(false, start.Message)
 	message := "The command could not be launched"
 	if start.Code == run.CodeProgramNotFound {
 		message = "The specified command program is not found"
@@ -193,6 +204,14 @@ func (c *command) notStarted(err error) *batch.Outcome {
 		Category: batch.UserError, Code: batch.FailureCode(start.Code), Message: message,
 		Details: []batch.NameValue{detail("Message", start.Message), detail("CommandLine", c.line)},
 	}}
+}
+
+// couldNotBegin counts a task that did not begin; own tells that the node is to
+// blame.
+func (c *command) couldNotBegin(own bool, why string) {
+	if id, is := parseAttemptID(c.id); is && !strings.HasPrefix(c.id, startPrefix) {
+		c.agent.starts.failed(id.job, own, why)
+	}
 }
 
 // wait waits for the process, which is killed when ctx ends, unless only the

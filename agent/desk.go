@@ -131,7 +131,7 @@ func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
 		t.unwanted = true
 		t.cancel(errUnwanted)
 	case t.final():
-	case !t.begun && (order.Release != "" || d.leave):
+	case !t.begun && (order.Release != "" || d.leave || !d.agent.health.fit()):
 		t.phase = batch.PhaseReleased
 		d.agent.note(soon)
 	case t.inLine() && order.Release == batch.ReleaseUnstarted:
@@ -209,7 +209,7 @@ func (d *desk) startAll() {
 
 // open tells whether attempts may begin. The caller holds the lock.
 func (d *desk) open() bool {
-	return d.agent.boots.ready() && !d.leave && d.agent.working.Err() == nil
+	return d.agent.boots.ready() && !d.leave && d.agent.health.fit() && d.agent.working.Err() == nil
 }
 
 // next is the attempt that is to begin now, if there is one. Those in line whose
@@ -343,6 +343,20 @@ func (d *desk) urgency() urgency {
 		return atOnce
 	}
 	return soon
+}
+
+// giveBack gives back what has not begun, because the node is unfit.
+func (d *desk) giveBack() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.attempts {
+		switch {
+		case !t.begun && !t.final():
+			t.phase = batch.PhaseReleased
+		case t.inLine():
+			t.call(errReleased)
+		}
+	}
 }
 
 // endAll cancels every attempt, for a boot, and returns when none has a

@@ -34,6 +34,16 @@ func failureOf(err error) *batch.FailureInfo {
 	}
 }
 
+// failureText is what a failure says in one line.
+func failureText(f *batch.FailureInfo) string {
+	for _, d := range f.Details {
+		if d.Name == "Message" {
+			return firstLine(d.Value)
+		}
+	}
+	return f.Message
+}
+
 // noSpace tells whether a disk or a quota is full.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)

@@ -69,6 +69,7 @@ func (d *desk) remove(r batch.Removal, leaving []*attempt) {
 			return
 		}
 	}
+	a.disk.removed()
 	d.mu.Lock()
 	delete(d.removing, r.ID)
 	d.removed[r.ID] = true

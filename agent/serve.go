@@ -202,6 +202,7 @@ func (a *Agent) report() batch.NodeReport {
 	report := batch.NodeReport{Instance: a.instance, Number: a.reports, Settings: a.settings.Load().Version}
 	a.boots.report(&report)
 	a.desk.report(&report)
+	a.health.report(&report)
 	return report
 }
 

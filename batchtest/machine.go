@@ -3,6 +3,7 @@ package batchtest
 import (
 	"context"
 	"errors"
+	"math"
 	"path/filepath"
 	"sync"
 	"time"
@@ -73,7 +74,8 @@ func (m *Machine) agent(server caller) interface {
 	return agent.New(agent.Options{
 		Server: server.client(), Root: filepath.Join(m.folder, "root"), State: filepath.Join(m.folder, "state"),
 		Version: "test", Now: m.Clock.Now, Log: m.cluster.log,
-		OpenKeeper: func(_ context.Context, o run.Options) (agent.Keeper, error) { return m.keeper.open(o), nil },
+		AvailableMemory: func() int64 { return math.MaxInt64 },
+		OpenKeeper:      func(_ context.Context, o run.Options) (agent.Keeper, error) { return m.keeper.open(o), nil },
 	})
 }
 

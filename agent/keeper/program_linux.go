@@ -155,7 +155,8 @@ func explainErrno(s *run.Spec, file string, err error) error {
 	case errors.Is(err, unix.EPERM) && s.User != nil:
 		return run.LaunchFailed("the agent may not run programs as user %d", s.User.UID)
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM):
-		return run.LaunchFailed("the node has no room for another process: %v", err)
+		// Not the command's fault: it may be started elsewhere, or later.
+		return fmt.Errorf("the node has no room for another process: %w", err)
 	default:
 		return run.LaunchFailed("program %s: %v", file, err)
 	}
