@@ -56,10 +56,11 @@ type Options struct {
 	// KillTasksOnStop ends all tasks when the agent is stopped; otherwise they
 	// go on for the rest of the lease and the next agent takes them up.
 	KillTasksOnStop bool
-	// ExitWhenLost ends an agent that holds no task and has not reached its
-	// server for a lease, because whoever started it will start it again.
-	ExitWhenLost bool
-	Log          *slog.Logger
+	// Patience is how long an agent goes on calling after its lease is over, or
+	// after its start if no call was ever answered. Then it ends, whatever it
+	// owes: that is on disk for the next. As long as the lease if zero.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 // ErrLeft is returned by Run when the node was ordered to leave its pool and
@@ -69,6 +70,13 @@ var ErrLeft = errors.New("node has left its pool")
 // ErrRefused is returned by Run when the server knows no such node or another
 // agent has taken its place.
 var ErrRefused = errors.New("server refuses this agent")
+
+// ErrLost is returned by Run when the server was not reached for longer than
+// the agent's patience.
+var ErrLost = errors.New("server not reached")
+
+// firstPatience is how long an agent without a lease calls by default.
+const firstPatience = 2 * time.Minute
 
 // Agent runs one compute node.
 type Agent struct {
@@ -140,8 +148,8 @@ func New(o Options) *Agent {
 }
 
 // Run brings the node up and serves until ctx ends (nil), the node has left
-// its pool (ErrLeft) or the server refuses it (ErrRefused). It may be called
-// once.
+// its pool (ErrLeft), the server refuses it (ErrRefused) or is not there any
+// more (ErrLost). It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
 	unlock, err := lockFolder(a.State)
 	if err != nil {
@@ -152,7 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	orders, sent, err := a.hello(ctx)
-	if errors.Is(err, ErrRefused) {
+	if errors.Is(err, ErrRefused) || errors.Is(err, ErrLost) {
 		a.endKept(ctx)
 	}
 	if err != nil {
@@ -185,7 +193,8 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 	c := newCalls(a)
 	c.apply(orders, sent)
 	err := c.serve(ctx)
-	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || errors.Is(err, errLost) || ctx.Err() != nil && a.KillTasksOnStop {
+	defer a.desk.keepOwed() // when nothing changes any more
+	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || errors.Is(err, ErrLost) || ctx.Err() != nil && a.KillTasksOnStop {
 		stop(errStopping)
 		a.shutdown(ctx)
 	}
@@ -193,7 +202,7 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 }
 
 // hello makes the first call, which brings settings and everything this node
-// should hold. It repeats until the server is there.
+// should hold. It repeats until the server is there or patience is over.
 func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -204,6 +213,10 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 	report := batch.NodeReport{Instance: a.instance, Agent: &info, NoWait: true}
 	a.boots.report(&report)
 	var sent time.Time
+	began, patience := a.clock(), a.Patience
+	if patience == 0 {
+		patience = firstPatience
+	}
 	orders, err := backoff.Retry(ctx, func() (batch.NodeOrders, error) {
 		calling, cancel := context.WithTimeout(ctx, callTime(time.Minute))
 		defer cancel()
@@ -215,7 +228,10 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 			return orders, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))
 		}
 		if err == nil && orders.Settings == nil {
-			return orders, errors.New("the server sent no settings")
+			err = errors.New("the server sent no settings")
+		}
+		if err != nil && a.clock().Sub(began) > patience {
+			return orders, backoff.Permanent(fmt.Errorf("%w: %w", ErrLost, err))
 		}
 		return orders, err
 	}, backoff.WithBackOff(retryDelays()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, next time.Duration) {
@@ -296,6 +312,7 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = &fileDesk{agent: a, answering: map[string]bool{}}
 	a.desk.find(a.keeper.Held())
+	a.desk.owed = readOwed(a)
 	return nil
 }
 

@@ -54,27 +54,24 @@ func openBoots(a *Agent) (*boots, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &b.state)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read last boot: %w", err)
+	}
+	if err := json.Unmarshal(text, &b.state); err != nil {
+		// A power cut leaves the file empty, or half of it: the node boots
+		// again, as a new one does.
+		a.Log.Warn("last boot cannot be read, booting again", "err", err)
+		b.state = bootState{}
 	}
 	return b, nil
 }
 
 func (b *boots) file() string { return filepath.Join(b.agent.State, "boot.json") }
 
-// save writes the state so that a kill leaves the old one or the new one. A
-// power cut may take it: then the node boots again. The caller holds the lock.
+// save writes the state, of which a kill or a power cut leaves the old one or
+// the new one. The caller holds the lock.
 func (b *boots) save() {
-	text, err := json.Marshal(b.state)
-	if err == nil {
-		err = os.WriteFile(b.file()+".new", text, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(b.file()+".new", b.file())
-	}
+	err := writeDurably(b.file(), b.state)
 	if err != nil {
 		b.agent.Log.Error("boot not remembered", "err", err)
 	}

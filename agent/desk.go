@@ -22,7 +22,9 @@ type desk struct {
 	slotFree []bool     // by number, for users of task scope
 	// orphans are processes of an earlier agent, and when they began, until
 	// the first orders say which of them are still wanted.
-	orphans  map[string]run.Started
+	orphans map[string]run.Started
+	// owed are the results that an earlier agent could not hand over.
+	owed     map[attemptID]batch.TaskReport
 	removing map[int64]batch.Removal
 	removed  map[int64]bool
 	// lineEnd is closed when the last of the line has entered it.
@@ -59,13 +61,6 @@ func (d *desk) applied() int64 {
 // company would find none. The caller holds the lock.
 func (d *desk) idle() bool {
 	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool { return !t.final() })
-}
-
-// owesNothing tells that there is nothing here that the server could want.
-func (d *desk) owesNothing() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool { return t.phase != batch.PhaseReleased })
 }
 
 // report adds what is held.
@@ -148,7 +143,11 @@ func (d *desk) accept(o *batch.TaskOrder) {
 	id := attemptID{o.Job, o.Task, o.Attempt}
 	t := &attempt{agent: d.agent, id: id, run: o.Run, phase: batch.PhaseHeld, slot: -1, finished: make(chan struct{})}
 	d.attempts = append(d.attempts, t)
-	if began, ok := d.orphans[id.String()]; ok {
+	if owed, ok := d.owed[id]; ok {
+		delete(d.orphans, id.String())
+		t.phase, t.start, t.outcome = batch.PhaseEnded, owed.Start, owed.Outcome
+		d.agent.note(soon)
+	} else if began, ok := d.orphans[id.String()]; ok {
 		delete(d.orphans, id.String())
 		t.adopted = true
 		t.begin(d.agent.began(began))
@@ -175,7 +174,7 @@ func (d *desk) endOrphans() {
 		d.start(t, -1)
 		t.cancel(errUnwanted)
 	}
-	d.orphans = nil
+	d.orphans, d.owed = nil, nil
 }
 
 // endProcess kills a process at the keeper and forgets it.

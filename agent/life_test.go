@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -211,15 +212,49 @@ func TestLease(t *testing.T) {
 		}
 	})
 
-	t.Run("an agent without tasks ends when it is alone", func(t *testing.T) {
+	t.Run("an agent without a server ends after its patience", func(t *testing.T) {
 		t.Parallel()
-		n := makeNode(t, func(n *node) { n.options.ExitWhenLost = true })
+		n := makeNode(t, func(n *node) { n.options.Patience = 100 * time.Millisecond })
 		n.lease = time.Second
 		n.start()
 		n.booted(1)
 		n.change(func() { n.down = errDown })
-		if err := n.exit(); err == nil || errors.Is(err, agent.ErrRefused) {
+		if err := n.exit(); !errors.Is(err, agent.ErrLost) {
 			t.Errorf("agent ended with %v", err)
+		}
+	})
+
+	t.Run("also one that never had an answer", func(t *testing.T) {
+		t.Parallel()
+		n := makeNode(t, func(n *node) { n.options.Patience = 100 * time.Millisecond })
+		n.down = errDown
+		n.start()
+		if err := n.exit(); !errors.Is(err, agent.ErrLost) {
+			t.Errorf("agent ended with %v", err)
+		}
+	})
+
+	t.Run("also one that owes a result, which the next one hands over", func(t *testing.T) {
+		t.Parallel()
+		n := makeNode(t, func(n *node) { n.options.Patience = 100 * time.Millisecond })
+		n.lease = time.Second
+		n.start()
+		up, g := n.newGate("up"), n.newGate("g")
+		attempt := n.add("t", shell(up.reach("up")+"; "+g.wait()+"; exit 7"))
+		up.reached()
+		n.phase("t", batch.PhaseRunning)
+		n.change(func() { n.down = errDown })
+		g.open()
+		if err := n.exit(); !errors.Is(err, agent.ErrLost) {
+			t.Errorf("agent ended with %v", err)
+		}
+		if !n.keeperGone() {
+			t.Error("the keeper is left")
+		}
+		n.change(func() { n.down = nil })
+		n.start()
+		if got := summarize(n.outcome(attempt)); got.Exit != 7 {
+			t.Errorf("the next agent reported %+v", got)
 		}
 	})
 }
@@ -251,6 +286,21 @@ func awaitEnd(t *testing.T, pid int) {
 
 func TestBoot(t *testing.T) {
 	t.Parallel()
+
+	for name, text := range map[string]string{"an empty": "", "half a": `{"boot":1,"im`} {
+		t.Run("a node boots again after a power cut left "+name+" file", func(t *testing.T) {
+			t.Parallel()
+			n := makeNode(t)
+			if err := os.MkdirAll(n.options.State, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(n.options.State, "boot.json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n.start()
+			n.booted(1)
+		})
+	}
 
 	t.Run("a node without a start task is ready at once", func(t *testing.T) {
 		t.Parallel()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,6 @@ const (
 	// answered at once without any.
 	idlePause = 50 * time.Millisecond
 )
-
-// errLost ends an agent that has nothing to do and nobody to ask.
-var errLost = errors.New("server not reached for a lease, and nothing to do")
 
 // callTime is how long a call that is answered at once may take. Some fit into
 // a lease, so that a call that got lost does not end it.
@@ -238,8 +236,8 @@ func (c *calls) failed(got answer, now time.Time) error {
 	switch {
 	case refused(got.err):
 		return fmt.Errorf("%w: %w", ErrRefused, got.err)
-	case c.agent.ExitWhenLost && now.Sub(c.heard) > c.lease && c.agent.desk.owesNothing():
-		return errLost
+	case now.Sub(c.heard) > c.lease+cmp.Or(c.agent.Patience, c.lease):
+		return fmt.Errorf("%w: %w", ErrLost, got.err)
 	case !c.failing && !errors.Is(got.err, context.Canceled):
 		c.failing = true
 		c.agent.Log.Warn("server not reached", "err", got.err)

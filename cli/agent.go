@@ -77,7 +77,7 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
 		KeeperCommand:   keeper,
 		TLS:             transport.TLSClientConfig,
-		KillTasksOnStop: config.Ephemeral, ExitWhenLost: true, Log: log,
+		KillTasksOnStop: config.Ephemeral, Log: log,
 	})
 	log.Info("agent started", "version", p.Version, "server", config.URL)
 	err = a.Run(ctx)
