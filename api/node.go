@@ -66,7 +66,7 @@ func showNode(c *call, n *batch.Node) any {
 		IPAddress:    n.IPAddress, IPv6Address: ipv6(n.IPAddress), AffinityID: affinityID(n.ID), VMSize: n.VMSize,
 		TotalTasksRun: n.TotalTasksRun, TotalTasksSucceeded: n.TotalTasksSucceeded,
 		RunningTasksCount: n.RunningTasks, RunningTaskSlotsCount: n.RunningSlots,
-		StartTask: n.StartTask, StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, IsDedicated: n.Dedicated,
+		StartTask: n.StartTask, StartTaskInfo: n.StartTaskInfo, Errors: n.Troubles(), IsDedicated: n.Dedicated,
 	}
 	for _, r := range n.Recent {
 		answer.RecentTasks = append(answer.RecentTasks, recentTask{c.url(taskPath(r.Job, r.Task)), r})

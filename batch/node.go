@@ -120,7 +120,9 @@ type Node struct {
 	StartTaskInfo *StartTaskInfo
 	// Errors are its troubles as its agent told them last. Unfit tells that it
 	// takes no tasks because of them: it is unusable, but in contact.
+	// Notices are what the server has to say of it.
 	Errors       []NodeError
+	Notices      []NodeError
 	Unfit        bool
 	AgentVersion string
 	AgentTime    time.Time
@@ -142,6 +144,10 @@ type Node struct {
 	// HoldUntil is when the retention of the last files on the node is over, if
 	// it waits for that before it leaves or boots and holds no task any more.
 	HoldUntil time.Time
+	// Kept tells that there are files without a limit of retention, so that the
+	// node stays until task or node are removed; HoldUntil is then when that is
+	// looked at again.
+	Kept bool
 	// TokenHash is the hash of the secret that the node's agent shows.
 	TokenHash []byte
 	// Instance is the agent process that was heard last.
@@ -206,7 +212,8 @@ func (n *Node) Reboot(p *Pool, reimage bool, settings int64, now time.Time) {
 		n.Image++
 	}
 	n.Boot++
-	n.PendingReboot, n.PendingReimage, n.HoldUntil = "", false, time.Time{}
+	n.PendingReboot, n.PendingReimage, n.HoldUntil, n.Kept = "", false, time.Time{}, false
+	n.Settle(NoticeRetained)
 	n.StartTask, n.StartTaskInfo, n.Settings = p.StartTask, nil, settings
 	n.Move(state, now)
 }
@@ -219,8 +226,67 @@ func (n *Node) Retains() bool {
 
 // Vacant tells whether a node that waits before it leaves or boots may do so.
 func (n *Node) Vacant(now time.Time) bool {
-	return n.BoundTasks == 0 && (!n.Retains() || !n.HoldUntil.IsZero() && !now.Before(n.HoldUntil))
+	return n.BoundTasks == 0 && (!n.Retains() || !n.Kept && !n.HoldUntil.IsZero() && !now.Before(n.HoldUntil))
 }
+
+// HoldIsDue tells whether the node waits for the retention of files of which
+// nothing is known yet, or which are kept and may have been removed since.
+func (n *Node) HoldIsDue(now time.Time) bool {
+	return n.BoundTasks == 0 && n.Retains() && (n.HoldUntil.IsZero() || n.Kept && !now.Before(n.HoldUntil))
+}
+
+// keptPause is how often it is asked whether files without a limit of retention
+// are still there.
+const keptPause = time.Minute
+
+// Hold notes until when files are retained, the zero time if there are none;
+// kept tells that some have no limit.
+func (n *Node) Hold(until time.Time, kept bool, now time.Time) {
+	n.Kept = kept
+	switch {
+	case kept:
+		n.HoldUntil = now.Add(keptPause)
+		n.Notice(NodeError{Code: NoticeRetained, Message: "The node stays because it has files of tasks whose retention has no limit: " +
+			"delete the tasks, or remove the node with another option."})
+		return
+	case until.IsZero():
+		until = now
+	}
+	n.HoldUntil = until
+	n.Settle(NoticeRetained)
+}
+
+// Codes of what the server has to say about a node.
+const (
+	NoticeRetained = "RetainedData"
+	NoticeNotHeard = "AgentNotHeard"
+)
+
+// Notice notes something that the server has to say about the node, and tells
+// whether that is new.
+func (n *Node) Notice(e NodeError) bool {
+	e = e.Bounded()
+	for i := range n.Notices {
+		if n.Notices[i].Code == e.Code {
+			changed := n.Notices[i].Message != e.Message
+			n.Notices[i] = e
+			return changed
+		}
+	}
+	n.Notices = append(n.Notices, e)
+	return true
+}
+
+// Settle takes back what was said, and tells whether there was anything.
+func (n *Node) Settle(code string) bool {
+	before := len(n.Notices)
+	n.Notices = slices.DeleteFunc(n.Notices, func(e NodeError) bool { return e.Code == code })
+	return len(n.Notices) < before
+}
+
+// Troubles are the errors that the node shows: its own and what the server has
+// to say.
+func (n *Node) Troubles() []NodeError { return slices.Concat(n.Errors, n.Notices) }
 
 // InContact tells whether the node's own reports say what its state is, rather
 // than somebody's judgement about it.

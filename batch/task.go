@@ -370,6 +370,12 @@ func (t *Task) FilesExpire() time.Time {
 	return t.StateTransitionTime.Add(retention.Std())
 }
 
+// KeepsFiles tells whether the files of a completed task stay on its node until
+// somebody removes task or node.
+func (t *Task) KeepsFiles() bool {
+	return t.State == TaskCompleted && t.Node != "" && !t.FilesRemoved && *t.Constraints.RetentionTime == Unlimited
+}
+
 // Run is what a node needs to run the task; common settings of the job come
 // first, the task's own win.
 func (s *TaskSpecification) Run(job *JobSpecification) *TaskRun {
@@ -423,6 +429,7 @@ func (t *Task) Start(start, now time.Time) error {
 		return err
 	}
 	begun := At(within(t.PreviousStateTransitionTime, start, now))
+	t.FilesRemoved = false // those of an earlier run: now there are new ones
 	t.ExecutionInfo.StartTime, t.ExecutionInfo.EndTime = &begun, nil
 	t.ExecutionInfo.ExitCode, t.ExecutionInfo.FailureInfo, t.ExecutionInfo.Result = nil, nil, ""
 	return nil

@@ -77,7 +77,8 @@ func (s *Service) leave(tx *store.Tx, p *batch.Pool, nodes []batch.Node, option 
 			}
 			continue
 		}
-		n.Leaving = option
+		n.Leaving, n.HoldUntil, n.Kept = option, time.Time{}, false
+		n.Settle(batch.NoticeRetained)
 		n.Move(batch.NodeLeavingPool, tx.Now())
 		l.Hold(n)
 		l.Touch(n.ID)

@@ -243,15 +243,13 @@ func (l *Ledger) carry(n *batch.Node) {
 // contact boots when it is heard again. It tells whether it changed the node.
 func (l *Ledger) Proceed(n *batch.Node) (bool, error) {
 	changed := false
-	if n.BoundTasks == 0 && n.Retains() && n.HoldUntil.IsZero() {
-		until, err := l.tx.RetainedUntil(n.ID)
+	if n.HoldIsDue(l.tx.Now()) {
+		until, kept, err := l.tx.RetainedUntil(n.ID)
 		if err != nil {
 			return false, err
 		}
-		if until.IsZero() {
-			until = l.tx.Now()
-		}
-		n.HoldUntil, changed = until, true
+		n.Hold(until, kept, l.tx.Now())
+		changed = true
 	}
 	if n.PendingReboot == "" || !n.InContact() || !n.Vacant(l.tx.Now()) {
 		return changed, nil

@@ -153,6 +153,55 @@ func TestNodesAreTakenOutOfService(t *testing.T) {
 		})
 	})
 
+	t.Run("a node keeps files without a limit until somebody removes them", func(t *testing.T) {
+		t.Parallel()
+		url := storetest.SQLite(t)
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(t, url)
+			y.prepare(0, 1)
+			unlimited := batch.Unlimited
+			y.addTasks("job", "t", 2, func(s *batch.TaskSpecification) { s.Constraints = &batch.TaskConstraints{RetentionTime: &unlimited} })
+			first, second := y.handNode(), y.handNode()
+			for id, node := range map[batch.TaskID]*script{"t-000": first, "t-001": second} {
+				y.assign(node, id)
+				node.sync()
+				node.end(id, 0)
+				node.sync()
+			}
+			removal := batch.NodeRemoval{NodeList: []batch.NodeID{first.id, second.id}, NodeDeallocationOption: batch.DeallocateRetainedData}
+			_, err := y.RemoveNodes(ctx(t), acct, "pool", removal, batch.Conditions{})
+			y.check(err)
+			for range 3 {
+				if first.sync().Leave || second.sync().Leave {
+					t.Fatal("a node is to leave with files that are kept")
+				}
+				time.Sleep(24 * time.Hour)
+			}
+			n, err := y.Node(ctx(t), acct, "pool", first.id)
+			y.check(err)
+			if troubles := n.Troubles(); len(troubles) != 1 || troubles[0].Code != batch.NoticeRetained {
+				t.Errorf("the node does not say why it stays: %+v", troubles)
+			}
+			y.check(y.DeleteTask(ctx(t), acct, "job", "t-000", batch.Conditions{}))
+			time.Sleep(2 * time.Minute)
+			first.sync()
+			if !first.sync().Leave || second.sync().Leave {
+				t.Errorf("after its task was deleted the first is to leave: %v, the second: %v", first.orders.Leave, second.orders.Leave)
+			}
+			_, err = y.StopResize(ctx(t), acct, "pool", batch.Conditions{})
+			y.check(err)
+			y.check(y.StepPool(ctx(t), acct, "pool", func(*batch.Pool, []batch.Node, time.Time) control.PoolStep {
+				return control.PoolStep{Settle: true}
+			}))
+			removal.NodeDeallocationOption = batch.DeallocateRequeue
+			_, err = y.RemoveNodes(ctx(t), acct, "pool", removal, batch.Conditions{})
+			y.check(err)
+			if !second.sync().Leave {
+				t.Error("the second is not to leave although it was removed by hand")
+			}
+		})
+	})
+
 	t.Run("it says that it is unfit", func(t *testing.T) {
 		t.Parallel()
 		y, node := running(t)

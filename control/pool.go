@@ -104,9 +104,11 @@ func (s *Service) RemoveNodes(ctx context.Context, account batch.AccountName, id
 		}
 		dedicated, low := 0, 0
 		for i := range nodes {
-			if nodes[i].Dedicated {
+			switch n := &nodes[i]; {
+			case n.Leaving != "": // its pool's target was lowered before
+			case n.Dedicated:
 				dedicated++
-			} else {
+			default:
 				low++
 			}
 		}
@@ -119,7 +121,8 @@ func (s *Service) RemoveNodes(ctx context.Context, account batch.AccountName, id
 	})
 }
 
-// nodesToRemove are those of the names that are nodes of the pool and stay.
+// nodesToRemove are those of the names that are nodes of the pool and stay, if
+// only for the files on them.
 func nodesToRemove(tx *store.Tx, p *batch.Pool, ids []batch.NodeID) ([]batch.Node, error) {
 	if len(ids) > maxRemovedNodes {
 		return nil, nil // Pool.RemoveNodes says what is wrong
@@ -127,7 +130,7 @@ func nodesToRemove(tx *store.Tx, p *batch.Pool, ids []batch.NodeID) ([]batch.Nod
 	nodes, err := tx.NodesByID(ids)
 	var ours []batch.Node
 	for _, n := range nodes {
-		if n.Account == p.Account && batch.Key(n.Pool) == batch.Key(p.ID) && n.Leaving == "" {
+		if n.Account == p.Account && batch.Key(n.Pool) == batch.Key(p.ID) && (n.Leaving == "" || n.Retains()) {
 			ours = append(ours, n)
 		}
 	}

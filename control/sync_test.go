@@ -425,3 +425,46 @@ func TestRetention(t *testing.T) {
 		y.refused(err, batch.CodeTaskFilesCleanedup)
 	})
 }
+
+func TestFilesOfAnotherRun(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, url)
+		y.prepare(0, 1)
+		node := y.handNode()
+		minute := batch.Minute
+		y.addTasks("job", "t", 1, func(s *batch.TaskSpecification) { s.Constraints = &batch.TaskConstraints{RetentionTime: &minute} })
+		run := func() {
+			y.assign(node, "t-000")
+			node.sync()
+			node.start("t-000")
+			node.sync()
+		}
+		run()
+		node.end("t-000", 1)
+		node.sync()
+		time.Sleep(2 * time.Minute)
+		_, err := y.RemoveExpiredFiles(ctx(t))
+		y.check(err)
+		node.sync()
+		_, err = y.ReactivateTask(ctx(t), acct, "job", "t-000", batch.Conditions{})
+		y.check(err)
+		run()
+		if task := y.task("job", "t-000"); task.FilesRemoved {
+			t.Error("the files of a task that runs count as removed")
+		}
+		var request batch.FileRequest
+		if home, err := y.FileHome(ctx(t), control.FileTarget{Account: acct, Job: "job", Task: "t-000"}, &request); err != nil || home != node.id {
+			t.Errorf("its files are on %q (%v)", home, err)
+		}
+		node.end("t-000", 1)
+		node.sync()
+		time.Sleep(2 * time.Minute)
+		_, err = y.RemoveExpiredFiles(ctx(t))
+		y.check(err)
+		if orders := node.sync(); len(orders.Removals) != 1 {
+			t.Errorf("its folder stays: %+v", orders.Removals)
+		}
+	})
+}

@@ -239,7 +239,7 @@ func (h *hearing) leaves() bool { return control.MayLeave(&h.node, h.tx.Now()) }
 // an end, or that its end is not known yet. See proceed.
 func (h *hearing) applyWait() {
 	n := &h.node
-	if n.BoundTasks == 0 && (n.Retains() && n.HoldUntil.IsZero() || n.PendingReboot != "" && n.Vacant(h.tx.Now())) {
+	if now := h.tx.Now(); n.HoldIsDue(now) || n.PendingReboot != "" && n.Vacant(now) {
 		h.changed = true
 	}
 }

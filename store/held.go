@@ -35,17 +35,21 @@ func (tx *Tx) HeldTasks(node batch.NodeID) ([]HeldTask, error) {
 }
 
 // RetainedUntil is when the retention of the last files on a node is over; the
-// zero time if it keeps none. It looks at all tasks whose files are kept.
-func (tx *Tx) RetainedUntil(node batch.NodeID) (time.Time, error) {
+// zero time if it keeps none. Kept tells that it never is. It looks at all tasks
+// whose files are kept.
+func (tx *Tx) RetainedUntil(node batch.NodeID) (until time.Time, kept bool, err error) {
 	var at sql.NullInt64
-	err := tx.QueryRow(`
+	err = tx.QueryRow(`
 		SELECT max(expires)
 		FROM task
 		WHERE node = $1 AND expires > 0`, batch.Key(node)).Scan(&at)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("get retention of node: %w", err)
+		return until, false, fmt.Errorf("get retention of node: %w", err)
 	}
-	return tx.dueDate(at), nil
+	if at.Int64 == forever {
+		return until, true, nil
+	}
+	return tx.dueDate(at), false, nil
 }
 
 // RunsByRef returns the named tasks, as far as they exist, in any order and in

@@ -39,6 +39,8 @@ type nodeBody struct {
 	AgentTime      *batch.Time          `json:"agentTime,omitempty"`
 	PendingReimage bool                 `json:"pendingReimage,omitzero"`
 	HoldUntil      *batch.Time          `json:"holdUntil,omitempty"`
+	Kept           bool                 `json:"kept,omitzero"`
+	Notices        []batch.NodeError    `json:"notices,omitempty"`
 }
 
 // recentTask is a recent task as it is stored: what became of it is in its row.
@@ -311,7 +313,7 @@ func scanSlots(row scanner) (NodeSlots, error) {
 func pace(n *batch.Node) int64 { return int64(math.Round(n.Pace * 1000)) }
 
 func (tx *Tx) encodeNode(n *batch.Node) (start, recent, body string, err error) {
-	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, Unfit: n.Unfit, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage}
+	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, Unfit: n.Unfit, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage, Kept: n.Kept, Notices: n.Notices}
 	if !n.AgentTime.IsZero() {
 		at := batch.At(n.AgentTime)
 		rest.AgentTime = &at
@@ -368,6 +370,7 @@ func (tx *Tx) decodeNode(n *batch.Node, recent, start, body []byte) error {
 	}
 	n.StartTaskInfo, n.Errors, n.AgentVersion = rest.StartTaskInfo, rest.Errors, rest.AgentVersion
 	n.Unfit, n.PendingReimage = rest.Unfit, rest.PendingReimage
+	n.Kept, n.Notices = rest.Kept, rest.Notices
 	if rest.AgentTime != nil {
 		n.AgentTime = rest.AgentTime.Time
 	}

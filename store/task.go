@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -108,7 +109,7 @@ func (tx *Tx) NextTaskExpiry() (time.Time, bool, error) {
 	err := tx.QueryRow(`
 		SELECT min(expires)
 		FROM task
-		WHERE expires > 0`).Scan(&at)
+		WHERE expires > 0 AND expires < $1`, forever).Scan(&at)
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("get next task expiry: %w", err)
 	}
@@ -222,12 +223,18 @@ func (tx *Tx) runArgs(args []any, t *batch.Task) ([]any, error) {
 		info.RequeueCount, microsAt(info.LastRequeueTime), string(info.Result), tx.expires(t)), nil
 }
 
+// forever is when files may go that are kept without a limit.
+const forever = math.MaxInt64
+
 // expires is when the task's files may go, as its column says it. A completed task
 // is not written again before its files have gone, so the date of its completion is
 // of this transaction.
 func (tx *Tx) expires(t *batch.Task) any {
-	if t.FilesRemoved {
+	switch {
+	case t.FilesRemoved:
 		return 0
+	case t.KeepsFiles():
+		return forever
 	}
 	return tx.due(t.FilesExpire())
 }

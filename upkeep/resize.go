@@ -52,7 +52,8 @@ func Step(p *batch.Pool, nodes []batch.Node, now time.Time) control.PoolStep {
 	case p.State == batch.PoolDeleting && len(nodes) == 0:
 		return control.PoolStep{Delete: true}
 	case p.State == batch.PoolDeleting:
-		return control.PoolStep{Leave: append(ids(dedicated.staying), ids(low.staying)...)}
+		return control.PoolStep{Leave: slices.Concat(
+			ids(dedicated.staying), ids(dedicated.retaining), ids(low.staying), ids(low.retaining))}
 	case p.AllocationState == batch.AllocationSteady:
 		return control.PoolStep{}
 	case p.AllocationState == batch.AllocationStopping:
@@ -88,12 +89,17 @@ type census struct {
 	staying []*batch.Node // those not asked to leave
 	awaited []*batch.Node // of these, those nobody has heard of yet
 	leaving int
+	// retaining are those of the leaving that wait for files.
+	retaining []*batch.Node
 }
 
 func (c *census) count(n *batch.Node) {
 	switch {
 	case n.Leaving != "":
 		c.leaving++
+		if n.Retains() {
+			c.retaining = append(c.retaining, n)
+		}
 	case n.State == batch.NodeCreating:
 		c.awaited = append(c.awaited, n)
 		c.staying = append(c.staying, n)

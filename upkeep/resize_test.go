@@ -86,6 +86,10 @@ func TestStep(t *testing.T) {
 			pool(0, 0, deleting, late), []batch.Node{node(batch.NodeRunning, 2), node(batch.NodeIdle, 0, leaving)},
 			control.PoolStep{Leave: []batch.NodeID{"running-2"}},
 		},
+		"also those that wait for files": {
+			pool(0, 0, deleting, late), []batch.Node{node(batch.NodeLeavingPool, 0, func(n *batch.Node) { n.Leaving = batch.DeallocateRetainedData })},
+			control.PoolStep{Leave: []batch.NodeID{"leavingpool-0"}},
+		},
 		"and is gone without any": {pool(0, 0, deleting, late), nil, control.PoolStep{Delete: true}},
 		"a steady pool stays": {
 			pool(5, 0, func(p *batch.Pool) { p.AllocationState = batch.AllocationSteady }), nil, control.PoolStep{},

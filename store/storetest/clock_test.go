@@ -191,7 +191,7 @@ func (m *machine) due() (due []string) {
 		if err != nil {
 			return err
 		}
-		if until, err := tx.RetainedUntil("tvmps_001_d"); err != nil || !until.After(tx.Now()) != (len(tasks) > 0) {
+		if until, kept, err := tx.RetainedUntil("tvmps_001_d"); err != nil || kept || !until.After(tx.Now()) != (len(tasks) > 0) {
 			m.t.Errorf("files are kept until %v (%v), and of %d tasks they go now, at %v", until, err, len(tasks), tx.Now())
 		}
 		if len(tasks) > 0 {
