@@ -136,7 +136,7 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	c := &command{
 		agent: a, id: t.id.String(), adopted: t.adopted, place: place, line: t.run.CommandLine,
 		files: t.run.ResourceFiles, user: t.run.UserIdentity, limit: t.run.MaxWallClockTime,
-		env: a.taskEnvironment(t.id, t.run.EnvironmentSettings), room: t.run.RequiredSlots, yields: t.yields(),
+		env: a.taskEnvironment(t.id), own: settingsOf(t.run.EnvironmentSettings), room: t.run.RequiredSlots, yields: t.yields(),
 		after: attemptMark(t.id.attempt - 1), mark: attemptMark(t.id.attempt),
 	}
 	if t.turn == nil {

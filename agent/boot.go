@@ -282,7 +282,7 @@ func (b *boots) try(ctx context.Context, task *batch.StartTask, id string, retry
 	b.agent.note(atOnce)
 	c := &command{
 		agent: b.agent, id: id, adopted: adopted, place: startupName, line: task.CommandLine, began: began,
-		files: task.ResourceFiles, user: task.UserIdentity, env: settingsOf(task.EnvironmentSettings), keep: true,
+		files: task.ResourceFiles, user: task.UserIdentity, own: settingsOf(task.EnvironmentSettings), keep: true,
 	}
 	b.mu.Lock()
 	c.mark = bootMark(b.state.Boot)

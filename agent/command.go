@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -32,7 +31,9 @@ type command struct {
 	// limit is the wall clock time of files and process, from when it began on.
 	began moment
 	limit batch.Duration
-	env   []string
+	// env are the service's variables beside those of every command, own the
+	// user's.
+	env, own []string
 	// keep leaves what is in the directory. Without it, that is done for a retry
 	// alone: after is the mark of the run before, mark the one of this run,
 	// see retry.go.
@@ -162,11 +163,11 @@ func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 			Details: []batch.NameValue{detail("Message", err.Error()), detail("CommandLine", c.line)},
 		}
 	}
-	folder := filepath.Join(a.tree.path, c.place)
+	folder := a.tree.path + "/" + c.place // both are clean
 	return run.Spec{
-		ID: c.id, Args: args, Dir: filepath.Join(folder, "wd"), Admin: user.admin, User: user.run,
-		Stdout: filepath.Join(folder, "stdout.txt"), Stderr: filepath.Join(folder, "stderr.txt"),
-		Env: lastWins(append(c.environment(settings, folder, user), c.env...)), Room: c.room, Yields: c.yields,
+		ID: c.id, Args: args, Dir: folder + "/wd", Admin: user.admin, User: user.run,
+		Stdout: folder + "/stdout.txt", Stderr: folder + "/stderr.txt",
+		Env: overlaid(append(c.environment(settings, folder, user), c.env...), c.own), Room: c.room, Yields: c.yields,
 	}, nil
 }
 

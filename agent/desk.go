@@ -263,11 +263,30 @@ func (d *desk) begin(t *attempt) {
 
 func (d *desk) execute(t *attempt) {
 	d.agent.work.Go(func() {
+		growStack()
 		for t != nil {
 			t = t.execute()
 		}
 	})
 }
+
+// stackOfAttempt is how much of a stack an attempt comes to use.
+const stackOfAttempt = 12 << 10
+
+// growStack has the goroutine's stack grow in one step while there is nothing on
+// it. Otherwise it would double several times, each time copying what is there,
+// which a short task would pay for with a tenth of the agent's work.
+//
+//go:noinline
+func growStack() {
+	var room [stackOfAttempt]byte
+	occupy(&room)
+}
+
+// occupy keeps the compiler from seeing that nobody needs the room.
+//
+//go:noinline
+func occupy(*[stackOfAttempt]byte) {}
 
 // occupy gives an attempt its slot. The caller holds the lock.
 func (d *desk) occupy(t *attempt, slot int) {

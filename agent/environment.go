@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,7 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 // environment are the variables of every command: where things are, and whose
 // they are (semantics: on the node).
 func (c *command) environment(s *batch.NodeSettings, folder string, u user) []string {
-	root, wd := c.agent.tree.path, filepath.Join(folder, "wd")
+	root, wd := c.agent.tree.path, folder+"/wd"
 	return []string{
 		"PATH=" + searchPath, "HOME=" + wd, "USER=" + u.name, "LOGNAME=" + u.name, "LANG=C.UTF-8",
 		"AZ_BATCH_ACCOUNT_NAME=" + string(s.Account),
@@ -25,10 +24,10 @@ func (c *command) environment(s *batch.NodeSettings, folder string, u user) []st
 		"AZ_BATCH_NODE_ID=" + string(s.Node),
 		"AZ_BATCH_NODE_IS_DEDICATED=" + strconv.FormatBool(s.Dedicated),
 		"AZ_BATCH_NODE_ROOT_DIR=" + root,
-		"AZ_BATCH_NODE_SHARED_DIR=" + filepath.Join(root, "shared"),
-		"AZ_BATCH_NODE_STARTUP_DIR=" + filepath.Join(root, startupName),
-		"AZ_BATCH_NODE_STARTUP_WORKING_DIR=" + filepath.Join(root, startupName, "wd"),
-		"AZ_BATCH_NODE_MOUNTS_DIR=" + filepath.Join(root, "fsmounts"),
+		"AZ_BATCH_NODE_SHARED_DIR=" + root + "/" + sharedName,
+		"AZ_BATCH_NODE_STARTUP_DIR=" + root + "/" + startupName,
+		"AZ_BATCH_NODE_STARTUP_WORKING_DIR=" + root + "/" + startupName + "/wd",
+		"AZ_BATCH_NODE_MOUNTS_DIR=" + root + "/fsmounts",
 		"AZ_BATCH_TASK_DIR=" + folder,
 		"AZ_BATCH_TASK_WORKING_DIR=" + wd,
 		"AZ_BATCH_TASK_USER=" + u.name,
@@ -46,8 +45,8 @@ func (c *command) variables() []string {
 	if err != nil {
 		u = user{} // it never ran
 	}
-	folder := filepath.Join(c.agent.tree.path, c.place)
-	return lastWins(append(c.environment(settings, folder, u), c.env...))
+	folder := c.agent.tree.path + "/" + c.place
+	return overlaid(append(c.environment(settings, folder, u), c.env...), c.own)
 }
 
 func identityWord(u *batch.UserIdentity) string {
@@ -67,11 +66,10 @@ func identityWord(u *batch.UserIdentity) string {
 	return scope + level
 }
 
-// taskEnvironment are the variables of a task, the user's own last: of two
-// settings of one name the later wins. BATCHYARD_TASK_ATTEMPT tells a task
+// taskEnvironment are the variables of a task. BATCHYARD_TASK_ATTEMPT tells it
 // which of its attempts it is.
-func (a *Agent) taskEnvironment(id attemptID, own []batch.EnvironmentSetting) []string {
-	env := []string{
+func (a *Agent) taskEnvironment(id attemptID) []string {
+	return []string{
 		"AZ_BATCH_JOB_ID=" + string(id.job),
 		"AZ_BATCH_TASK_ID=" + string(id.task),
 		"AZ_BATCH_NODE_LIST=" + a.info.IPAddress,
@@ -79,12 +77,16 @@ func (a *Agent) taskEnvironment(id attemptID, own []batch.EnvironmentSetting) []
 		"AZ_BATCH_IS_CURRENT_NODE_MASTER=true",
 		"BATCHYARD_TASK_ATTEMPT=" + strconv.Itoa(id.attempt),
 	}
-	return append(env, settingsOf(own)...)
 }
 
-// lastWins drops all but the last setting of each name: what a program sees of
-// two is up to its library.
-func lastWins(env []string) []string {
+// overlaid are the service's variables, whose names differ, and the user's own.
+// Of two of one name only the last is left: what a program sees of two is up to
+// its library.
+func overlaid(env, own []string) []string {
+	if len(own) == 0 {
+		return env
+	}
+	env = append(env, own...)
 	seen := make(map[string]bool, len(env))
 	kept := make([]string, 0, len(env))
 	for _, setting := range slices.Backward(env) {
