@@ -10,7 +10,7 @@ import (
 var (
 	poolFields = odata.Fields{
 		"id":                            {Kind: odata.ID, Column: "id"},
-		"displayName":                   {Kind: odata.String, Column: "display_name"},
+		"displayName":                   {Kind: odata.String, Column: "NULLIF(display_name, '')"},
 		"vmSize":                        {Kind: odata.ID, Column: "lower(vm_size)"},
 		"state":                         {Kind: odata.Enum, Words: words(batch.PoolActive, batch.PoolDeleting), Column: "state"},
 		"stateTransitionTime":           {Kind: odata.Time, Column: "changed"},
@@ -35,7 +35,7 @@ var (
 		"stateTransitionTime":   {Kind: odata.Time, Column: "changed"},
 		"allocationTime":        {Kind: odata.Time, Column: "allocated"},
 		"lastBootTime":          {Kind: odata.Time, Column: "booted"},
-		"ipAddress":             {Kind: odata.String, Column: "ip"},
+		"ipAddress":             {Kind: odata.String, Column: "NULLIF(ip, '')"},
 		"vmSize":                {Kind: odata.ID, Column: "lower(vm_size)"},
 		"runningTasksCount":     {Kind: odata.Int, Column: "running_tasks"},
 		"runningTaskSlotsCount": {Kind: odata.Int, Column: "running_slots"},
@@ -45,7 +45,7 @@ var (
 
 	jobFields = odata.Fields{
 		"id":                          {Kind: odata.ID, Column: "id"},
-		"displayName":                 {Kind: odata.String, Column: "display_name"},
+		"displayName":                 {Kind: odata.String, Column: "NULLIF(display_name, '')"},
 		"poolInfo/poolId":             {Kind: odata.ID, Column: "pool"},
 		"executionInfo/poolId":        {Kind: odata.ID, Column: "pool"},
 		"state":                       {Kind: odata.Enum, Words: jobWords(), Column: "state"},
@@ -64,7 +64,7 @@ var (
 
 	taskFields = odata.Fields{
 		"id":                                 {Kind: odata.ID, Column: "id"},
-		"displayName":                        {Kind: odata.String, Column: "display_name"},
+		"displayName":                        {Kind: odata.String, Column: "NULLIF(display_name, '')"},
 		"state":                              {Kind: odata.Enum, Words: taskWords(), Column: "state"},
 		"stateTransitionTime":                {Kind: odata.Time, Column: "changed"},
 		"previousState":                      {Kind: odata.Enum, Words: taskWords(), Column: "NULLIF(prev_state, '')"},

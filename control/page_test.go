@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,6 +81,27 @@ func TestLists(t *testing.T) {
 	for name, list := range every {
 		if n, err := list(control.Query{}); n != 1 || err != nil {
 			t.Errorf("%s: %d (%v)", name, n, err)
+		}
+	}
+	every["tasks"] = func(q control.Query) (int, error) {
+		p, err := y.Tasks(ctx(t), acct, "job", q)
+		return len(p.Items), err
+	}
+	for name, list := range every {
+		all := 1
+		if name == "tasks" {
+			all = 4
+		}
+		for filter, want := range map[string]int{
+			"displayName eq null": all, "displayName ne null": 0, "displayName eq ''": 0, "displayName ne 'x'": all,
+			"displayName lt 'x'": 0, "not startswith(displayName,'x')": all, "startswith(displayName,'')": 0,
+		} {
+			if name == "nodes" || name == "counts" {
+				break
+			}
+			if n, err := list(control.Query{Filter: filter}); n != want || err != nil {
+				t.Errorf("%s with %s: %d (%v), want %d", name, filter, n, err, want)
+			}
 		}
 	}
 	counts, err := y.PoolNodeCounts(ctx(t), acct, control.Query{Filter: "poolId eq 'pool'"})
@@ -165,4 +187,22 @@ func TestLargeItems(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNodesWithoutAnAddress: a node that has not been heard has none.
+func TestNodesWithoutAnAddress(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, storetest.SQLite(t))
+	y.prepare(2, 1)
+	y.check(y.StepPool(ctx(t), acct, "pool", func(*batch.Pool, []batch.Node, time.Time) control.PoolStep {
+		return control.PoolStep{AddDedicated: 2}
+	}))
+	for filter, want := range map[string]int{
+		"ipAddress eq null": 2, "ipAddress ne null": 0, "ipAddress ne '10.0.0.1'": 2, "startswith(ipAddress,'')": 0, "lastBootTime eq null": 2,
+	} {
+		page, err := y.Nodes(ctx(t), acct, "pool", control.Query{Filter: filter})
+		if y.check(err); len(page.Items) != want {
+			t.Errorf("%s: %d nodes, want %d", filter, len(page.Items), want)
+		}
+	}
 }
