@@ -47,6 +47,14 @@ func (c *call) unmarshal(text jsontext.Value, k kind, into any) error {
 // parse reads a JSON text strictly: members that the operation does not have
 // are refused, save annotations of the transport like odata.metadata.
 func (c *call) parse(text jsontext.Value, k kind, into any) error {
+	if r := c.version.refusals[k]; r.mayApply(text) {
+		if err := c.hold(len(text)); err != nil {
+			return err
+		}
+		if err := r.check(text, ""); err != nil {
+			return err
+		}
+	}
 	if s := c.version.shapes[k]; s != nil {
 		upgraded, err := s.up(text)
 		if err != nil {
@@ -137,6 +145,10 @@ func (c *call) bodyError(err error) error {
 	}
 	property := propertyPath(semantic.JSONPointer)
 	if errors.Is(semantic.Err, json.ErrUnknownName) {
+		if name := semantic.JSONPointer.LastToken(); c.version.hasOld(name) {
+			// It is rewritten to its newer form unless its value has none.
+			return batch.InvalidValue(clip(property), clip(string(semantic.JSONValue)), "It has the wrong type")
+		}
 		return unknownProperty(property, c.version.name)
 	}
 	return &batch.Error{

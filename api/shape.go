@@ -82,19 +82,38 @@ func (o *object) setDefault(name, text string) {
 	}
 }
 
-// version is one published api-version with the rewrites it needs.
+// unseen says that members came with a version, and leaves answers alone: those
+// of which there are many, to versions that are in use, are not rewritten for
+// what hardly one of them has.
+func unseen(k kind, since string, names ...string) difference {
+	return difference{kind: k, before: since, unknown: names}
+}
+
+// from limits a difference to the versions from one on.
+func (d difference) from(since string) difference {
+	d.since = since
+	return d
+}
+
+// version is one published api-version with the rewrites it needs, and what it
+// does not have.
 type version struct {
-	name   string
-	shapes map[kind]*shape
+	name     string
+	shapes   map[kind]*shape
+	refusals map[kind]*refusal
 }
 
 // before tells whether the version is older than a date.
 func (v *version) before(date string) bool { return v.name < date }
 
+// hasOld tells whether a name is one that the version has in place of a newer one.
+func (v *version) hasOld(name string) bool {
+	return slices.ContainsFunc(differences, func(d difference) bool { return d.holds(v.name) && slices.Contains(d.old, name) })
+}
+
 // shape rewrites objects of a kind for one version. A nil shape means that
 // nothing differs.
 type shape struct {
-	version string
 	changes []difference
 	parts   map[string]*shape
 }
@@ -103,7 +122,7 @@ type shape struct {
 func compileVersions() map[string]*version {
 	versions := make(map[string]*version, len(published))
 	for _, name := range published {
-		v := &version{name: name, shapes: map[kind]*shape{}}
+		v := &version{name: name, shapes: map[kind]*shape{}, refusals: compileRefusals(name)}
 		for _, d := range differences {
 			v.compile(d.kind)
 		}
@@ -121,9 +140,9 @@ func (v *version) compile(k kind) *shape {
 	if s, done := v.shapes[k]; done {
 		return s
 	}
-	s := &shape{version: v.name, parts: map[string]*shape{}}
+	s := &shape{parts: map[string]*shape{}}
 	for _, d := range differences {
-		if d.kind == k && d.holds(v.name) {
+		if d.kind == k && d.holds(v.name) && (d.down != nil || d.up != nil) {
 			s.changes = append(s.changes, d)
 		}
 	}
@@ -156,19 +175,11 @@ func (s *shape) down(v jsontext.Value) (jsontext.Value, error) {
 	return o.text(), nil
 }
 
-// up rewrites a request to the newest form. Members that the version does not
-// have are refused, and so is what is no JSON.
+// up rewrites a request to the newest form. What is no JSON is refused.
 func (s *shape) up(v jsontext.Value) (jsontext.Value, error) {
 	o, ok, err := parseObject(v)
 	if err != nil || !ok {
 		return v, err
-	}
-	for _, c := range s.changes {
-		for _, name := range c.unknown {
-			if o.get(name) != nil {
-				return nil, unknownProperty(name, s.version)
-			}
-		}
 	}
 	for _, c := range s.changes {
 		if c.up != nil {

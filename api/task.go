@@ -279,7 +279,7 @@ type refusedTask struct {
 // decodeCollection reads tasks straight into specifications. If one of them is
 // wrong, all are read one by one to find which.
 func (c *call) decodeCollection(body []byte) (specs []batch.TaskSpecification, refused []refusedTask, err error) {
-	if c.version.shapes[kindTask] == nil && c.measured.items <= maxCollection && !mayHaveNUL(body) {
+	if c.version.shapes[kindTask] == nil && !c.version.refusals[kindTask].mayApply(body) && c.measured.items <= maxCollection && !mayHaveNUL(body) {
 		var whole struct {
 			Value *[]batch.TaskSpecification `json:"value"`
 		}

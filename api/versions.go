@@ -57,16 +57,68 @@ const (
 	kindPoolNodeCounts kind = "poolNodeCounts"
 	kindNodeCounts     kind = "nodeCounts"
 	kindOther          kind = "" // the same in all versions
+
+	// What follows stands in others only.
+	kindUserAccount       kind = "userAccount"
+	kindNetwork           kind = "networkConfiguration"
+	kindPoolEndpoints     kind = "endpointConfiguration"
+	kindNATPool           kind = "inboundNATPool"
+	kindNATRule           kind = "networkSecurityGroupRule"
+	kindPublicIP          kind = "publicIPAddressConfiguration"
+	kindMount             kind = "mountConfiguration"
+	kindBlobMount         kind = "azureBlobFileSystemConfiguration"
+	kindScheduling        kind = "taskSchedulingPolicy"
+	kindImage             kind = "imageReference"
+	kindOSDisk            kind = "osDisk"
+	kindManagedDisk       kind = "managedDisk"
+	kindDataDisk          kind = "dataDisk"
+	kindDiskEncryption    kind = "diskEncryptionConfiguration"
+	kindSecurity          kind = "securityProfile"
+	kindVMExtension       kind = "extension"
+	kindContainers        kind = "containerConfiguration"
+	kindContainerSettings kind = "containerSettings"
+	kindRegistry          kind = "registry"
+	kindJobNetwork        kind = "jobNetworkConfiguration"
+	kindOutputFile        kind = "outputFile"
+	kindDestination       kind = "destination"
+	kindOutputContainer   kind = "outputContainer"
+	kindExitCode          kind = "exitCode"
+	kindExitOptions       kind = "exitOptions"
 )
 
 // parts says in which members of an object others of these kinds stand, alone
 // or in an array.
 var parts = map[kind]map[string]kind{
-	kindPool:           {"startTask": kindStartTask, "virtualMachineConfiguration": kindMachine, "cloudServiceConfiguration": kindCloudService},
-	kindStartTask:      {"resourceFiles": kindResourceFile},
-	kindNode:           {"startTask": kindStartTask, "startTaskInfo": kindExecution, "recentTasks": kindRecentTask},
-	kindRecentTask:     {"executionInfo": kindExecution},
-	kindTask:           {"resourceFiles": kindResourceFile, "executionInfo": kindExecution, "exitConditions": kindExitConditions},
+	kindPool: {
+		"startTask": kindStartTask, "virtualMachineConfiguration": kindMachine, "cloudServiceConfiguration": kindCloudService,
+		"userAccounts": kindUserAccount, "networkConfiguration": kindNetwork, "mountConfiguration": kindMount, "taskSchedulingPolicy": kindScheduling,
+	},
+	kindNetwork:       {"endpointConfiguration": kindPoolEndpoints, "publicIPAddressConfiguration": kindPublicIP},
+	kindPoolEndpoints: {"inboundNATPools": kindNATPool},
+	kindNATPool:       {"networkSecurityGroupRules": kindNATRule},
+	kindMount:         {"azureBlobFileSystemConfiguration": kindBlobMount},
+	kindMachine: {
+		"imageReference": kindImage, "osDisk": kindOSDisk, "dataDisks": kindDataDisk, "diskEncryptionConfiguration": kindDiskEncryption,
+		"securityProfile": kindSecurity, "extensions": kindVMExtension, "containerConfiguration": kindContainers,
+	},
+	kindOSDisk:            {"managedDisk": kindManagedDisk},
+	kindContainers:        {"containerRegistries": kindRegistry},
+	kindContainerSettings: {"registry": kindRegistry},
+	kindStartTask:         {"resourceFiles": kindResourceFile, "containerSettings": kindContainerSettings},
+	kindNode:              {"startTask": kindStartTask, "startTaskInfo": kindExecution, "recentTasks": kindRecentTask},
+	kindRecentTask:        {"executionInfo": kindExecution},
+	kindTask: {
+		"resourceFiles": kindResourceFile, "executionInfo": kindExecution, "exitConditions": kindExitConditions,
+		"containerSettings": kindContainerSettings, "outputFiles": kindOutputFile,
+	},
+	kindOutputFile:  {"destination": kindDestination},
+	kindDestination: {"container": kindOutputContainer},
+	kindExitConditions: {
+		"exitCodes": kindExitCode, "exitCodeRanges": kindExitCode, "default": kindExitOptions, "schedulingError": kindExitOptions,
+		"preProcessingError": kindExitOptions, "fileUploadError": kindExitOptions,
+	},
+	kindExitCode:       {"exitOptions": kindExitOptions},
+	kindJob:            {"networkConfiguration": kindJobNetwork},
 	kindPoolNodeCounts: {"dedicated": kindNodeCounts, "lowPriority": kindNodeCounts},
 }
 
@@ -81,22 +133,57 @@ var differences = []difference{
 	added(kindPool, "2019-08-01", "mountConfiguration"),
 	added(kindPool, "2021-06-01", "identity"),
 	added(kindPool, "2022-10-01", "targetNodeCommunicationMode", "currentNodeCommunicationMode"),
-	added(kindPool, "2023-11-01", "resourceTags", "upgradePolicy"),
-	hidden(kindPool, "2017-01-01", "networkConfiguration"),
+	added(kindPool, "2023-11-01", "resourceTags"),
+	added(kindPool, "2024-02-01", "upgradePolicy"),
+	added(kindPool, "2016-07-01", "networkConfiguration"),
 	removed(kindPool, "2025-06-01", "cloudServiceConfiguration", "certificateReferences", "applicationLicenses",
 		"targetNodeCommunicationMode", "currentNodeCommunicationMode", "resourceTags"),
 	reshaped(kindPool, "2017-05-01", singleResizeError, nil, "resizeError"),
 	reshaped(kindPool, "2016-02-01", spreadCloudService, gatherCloudService, cloudServiceMembers...),
 
-	hidden(kindMachine, "2017-01-01", "dataDisks", "licenseType", "diskEncryptionConfiguration",
-		"nodePlacementConfiguration", "osDisk", "securityProfile", "serviceArtifactReference"),
-	reshaped(kindCloudService, "2018-12-01", oldOSVersion, newOSVersion),
+	added(kindUserAccount, "2017-05-01", "linuxUserConfiguration"),
+	added(kindUserAccount, "2018-12-01", "windowsUserConfiguration"),
+	added(kindScheduling, "2025-06-01", "jobDefaultOrder"),
+	added(kindNetwork, "2017-06-01", "endpointConfiguration"),
+	added(kindNetwork, "2018-12-01", "dynamicVNetAssignmentScope"),
+	added(kindNetwork, "2020-03-01", "publicIPAddressConfiguration"),
+	added(kindNetwork, "2023-05-01", "enableAcceleratedNetworking"),
+	added(kindNATRule, "2019-06-01", "sourcePortRanges"),
+	added(kindPublicIP, "2025-06-01", "ipFamilies", "ipTags"),
+	added(kindBlobMount, "2021-06-01", "identityReference"),
 
+	added(kindMachine, "2017-09-01", "containerConfiguration", "dataDisks", "licenseType"),
+	added(kindMachine, "2020-03-01", "diskEncryptionConfiguration"),
+	added(kindMachine, "2021-06-01", "extensions", "nodePlacementConfiguration"),
+	added(kindMachine, "2017-01-01", "osDisk"),
+	added(kindMachine, "2021-06-01", "osDisk").from("2018-12-01"), // when it was but the address of an image
+	added(kindMachine, "2023-11-01", "securityProfile", "serviceArtifactReference"),
+	added(kindImage, "2017-09-01", "virtualMachineImageId"),
+	added(kindImage, "2024-07-01", "communityGalleryImageId", "sharedGalleryImageId"),
+	added(kindOSDisk, "2021-06-01", "ephemeralOSDiskSettings"),
+	added(kindOSDisk, "2023-11-01", "diskSizeGB", "managedDisk", "writeAcceleratorEnabled"),
+	added(kindManagedDisk, "2025-06-01", "diskEncryptionSet", "securityProfile"),
+	added(kindDataDisk, "2025-06-01", "managedDisk"),
+	removed(kindDataDisk, "2025-06-01", "storageAccountType"),
+	added(kindDiskEncryption, "2025-06-01", "customerManagedKey"),
+	added(kindSecurity, "2025-06-01", "proxyAgentSettings"),
+	added(kindVMExtension, "2023-05-01", "enableAutomaticUpgrade"),
+	unseen(kindRegistry, "2021-06-01", "identityReference"),
+	reshaped(kindCloudService, "2018-12-01", oldOSVersion, newOSVersion),
+	unseen(kindCloudService, "2018-12-01", "osVersion"),
+	removed(kindCloudService, "2018-12-01", "targetOSVersion", "currentOSVersion"),
+	unseen(kindPool, "2016-02-01", "cloudServiceConfiguration"),
+
+	added(kindContainerSettings, "2019-06-01", "workingDirectory"),
+	unseen(kindContainerSettings, "2024-07-01", "containerHostBatchBindMounts"),
+	added(kindStartTask, "2017-09-01", "containerSettings"),
+	unseen(kindStartTask, "2017-01-01", "userIdentity"),
 	reshaped(kindStartTask, "2017-01-01", toRunElevated, fromRunElevated, "runElevated"),
 	reshaped(kindStartTask, "2019-08-01", nil, func(o *object) { o.setDefault("waitForSuccess", "false") }),
 
 	renamed(kindResourceFile, "httpUrl", "blobSource", "2018-12-01"),
 	added(kindResourceFile, "2018-12-01", "storageContainerUrl", "autoStorageContainerName", "blobPrefix"),
+	unseen(kindResourceFile, "2021-06-01", "identityReference"),
 
 	hidden(kindNode, "2025-06-01", "ipv6Address"),
 	hidden(kindNode, "2021-06-01", "virtualMachineInfo"),
@@ -108,16 +195,23 @@ var differences = []difference{
 	added(kindJob, "2022-01-01", "allowTaskPreemption"),
 	added(kindJob, "2021-06-01", "maxParallelTasks"),
 	added(kindJob, "2018-12-01", "networkConfiguration"),
+	unseen(kindJobNetwork, "2024-07-01", "skipWithdrawFromVNet"),
 	added(kindJob, "2016-07-01", "onAllTasksComplete", "onTaskFailure"),
 	added(kindJob, "2015-12-01", "usesTaskDependencies"),
 
 	added(kindTask, "2020-09-01", "requiredSlots"),
 	added(kindTask, "2017-05-01", "outputFiles"),
-	added(kindTask, "2016-07-01", "exitConditions"),
+	added(kindTask, "2016-07-01", "exitConditions", "applicationPackageReferences"),
+	added(kindTask, "2017-09-01", "containerSettings"),
+	added(kindTask, "2017-01-01", "authenticationTokenSettings"),
+	unseen(kindOutputContainer, "2021-06-01", "identityReference"),
+	unseen(kindOutputContainer, "2022-01-01", "uploadHeaders"),
+	unseen(kindTask, "2017-01-01", "userIdentity"),
 	reshaped(kindTask, "2017-01-01", toRunElevated, fromRunElevated, "runElevated"),
 	reshaped(kindTask, "2018-12-01", nil, keepFilesForEver),
 	renamed(kindExitConditions, "preProcessingError", "schedulingError", "2017-05-01"),
 	added(kindExitConditions, "2017-05-01", "fileUploadError"),
+	added(kindExitOptions, "2017-01-01", "dependencyAction"),
 
 	reshaped(kindExecution, "2017-05-01", toSchedulingError, nil, "schedulingError"),
 	hidden(kindExecution, "2017-05-01", "result"),
