@@ -308,7 +308,7 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	if err := a.tree.prepare(); err != nil {
 		return err
 	}
-	a.fetcher = newFetcher(settings.AllowHosts, a.TLS)
+	a.fetcher = newFetcher(a, settings.AllowHosts)
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = &fileDesk{agent: a, answering: map[string]bool{}}
 	a.desk.find(a.keeper.Held())

@@ -99,6 +99,19 @@ func (t *attempt) report() batch.TaskReport {
 // final tells that nothing more happens to it here.
 func (t *attempt) final() bool { return t.phase == batch.PhaseEnded || t.phase == batch.PhaseReleased }
 
+// guarded is execute, of which a panic fails this attempt alone.
+func (t *attempt) guarded() (next *attempt) {
+	a := t.agent
+	err := a.guard("attempt "+t.id.String(), func() error { next = t.execute(); return nil })
+	if err != nil {
+		_ = a.guard("end of attempt "+t.id.String(), func() error { // which has been logged
+			next = a.desk.settled(t, &batch.Outcome{End: batch.At(a.now()), Failure: failureOf(err)})
+			return nil
+		})
+	}
+	return next
+}
+
 // execute runs the attempt to its end, settles it and returns the one to go on
 // with.
 func (t *attempt) execute() (next *attempt) {
@@ -149,7 +162,14 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	if outcome == nil {
 		return nil
 	}
-	if failure := a.upload(ctx, c, t.run.OutputFiles, outcome.Failure == nil); failure != nil && outcome.Failure == nil {
+	var failure *batch.FailureInfo
+	if err := a.guard("upload of "+c.id, func() error {
+		failure = a.upload(ctx, c, t.run.OutputFiles, outcome.Failure == nil)
+		return nil
+	}); err != nil {
+		failure = failureOf(err)
+	}
+	if failure != nil && outcome.Failure == nil {
 		outcome.Failure = failure
 	}
 	if ctx.Err() != nil {

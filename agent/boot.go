@@ -124,8 +124,8 @@ func (b *boots) take(orders batch.NodeOrders) (begin func()) {
 		b.agent.work.Go(func() {
 			defer cancel()
 			<-before
-			b.boot(ctx, orders.Boot, orders.Image)
-			b.over(done)
+			defer b.over(done)
+			_ = b.agent.guard("boot", func() error { b.boot(ctx, orders.Boot, orders.Image); return nil }) // it has been told
 		})
 	}
 }

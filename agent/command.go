@@ -84,7 +84,12 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 		defer time.AfterFunc(left, func() { end(tooLong(c.limit)) }).Stop()
 	}
 	defer c.agent.disk.watch(c.place, end)()
-	outcome := c.within(limited)
+	var outcome *batch.Outcome
+	err := c.agent.guard("command "+c.id, func() error { outcome = c.within(limited); return nil })
+	if err != nil {
+		c.agent.endProcess(c.id)
+		outcome = &batch.Outcome{End: batch.At(c.agent.end(c.began)), Failure: failureOf(err)}
+	}
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -166,7 +166,9 @@ func (d *desk) endOrphans() {
 	for name := range d.orphans {
 		id, ok := parseAttemptID(name)
 		if !ok {
-			d.agent.work.Go(func() { d.agent.endProcess(name) })
+			d.agent.work.Go(func() {
+				_ = d.agent.guard("end of "+name, func() error { d.agent.endProcess(name); return nil }) // it has been told
+			})
 			continue
 		}
 		t := &attempt{agent: d.agent, id: id, run: &batch.TaskRun{}, adopted: true, unwanted: true, finished: make(chan struct{})}
@@ -265,7 +267,7 @@ func (d *desk) execute(t *attempt) {
 	d.agent.work.Go(func() {
 		growStack()
 		for t != nil {
-			t = t.execute()
+			t = t.guarded()
 		}
 	})
 }

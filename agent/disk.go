@@ -110,15 +110,20 @@ type measuring struct {
 func (w *diskWatch) run() {
 	var last measuring
 	for wait := time.Duration(0); w.rest(last, wait); {
-		w.lookAround()
+		// What is wrong with looking is told, and does not end it.
+		_ = w.agent.guard("look at the machine", func() error { w.lookAround(); return nil })
 		now := w.tree.free()
 		last.moved, last.free = last.moved+max(now-last.free, last.free-now), now
 		if wait = lookEvery; !w.due(last) {
 			continue
 		}
 		begun := time.Now()
-		used := w.tree.usage(".")
-		w.judge(used, last)
+		used := last.used
+		_ = w.agent.guard("measuring of the disk", func() error {
+			used = w.tree.usage(".")
+			w.judge(used, last)
+			return nil
+		})
 		last = measuring{at: begun, cost: time.Since(begun), used: used, room: w.limit - used, free: now}
 		wait = max(lookEvery, measureShare*last.cost)
 	}

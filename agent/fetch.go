@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,21 +28,44 @@ const tries = 4
 
 // fetcher brings resource files to a directory and output files away.
 type fetcher struct {
+	agent  *Agent
 	client *http.Client
 	places chan struct{} // a token a transfer
 }
 
-func newFetcher(allowed []string, trust *tls.Config) *fetcher {
-	return &fetcher{client: guardedClient(allowed, trust), places: make(chan struct{}, transfers)}
+func newFetcher(a *Agent, allowed []string) *fetcher {
+	return &fetcher{agent: a, client: guardedClient(allowed, a.TLS), places: make(chan struct{}, transfers)}
 }
 
 // options make storage clients use the guarded connections.
 func (f *fetcher) options() azcore.ClientOptions {
 	return azcore.ClientOptions{
-		Transport: f.client,
+		Transport: modest{f.client},
 		Retry:     policy.RetryOptions{MaxRetries: tries - 1, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second},
 		Telemetry: policy.TelemetryOptions{Disabled: true},
 	}
+}
+
+// maxAnswer bounds what is read of an answer that is no file: lists of 5,000
+// blobs with long names, and words about errors.
+const maxAnswer = 32 << 20
+
+// modest is a client of which no answer but a file has more than maxAnswer:
+// the storage client keeps such answers in memory, and the server may be
+// anybody's.
+type modest struct{ client *http.Client }
+
+// Do makes a request.
+func (m modest) Do(request *http.Request) (*http.Response, error) {
+	response, err := m.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	good := response.StatusCode == http.StatusOK || response.StatusCode == http.StatusPartialContent
+	if file := request.Method == http.MethodGet && request.URL.Query().Get("comp") == "" && good; !file {
+		response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
+	}
+	return response, nil
 }
 
 // all fetches every resource file. The first failure ends the others.
@@ -61,10 +83,12 @@ func (f *fetcher) all(ctx context.Context, to *target, files []batch.ResourceFil
 			continue // nobody would see it
 		}
 		group.Go(func() error {
-			if file.HTTPURL != "" {
-				return f.file(ctx, entry, file, to)
-			}
-			return f.container(ctx, entry, file, to)
+			return f.agent.guard("fetch of a resource file", func() error {
+				if file.HTTPURL != "" {
+					return f.file(ctx, entry, file, to)
+				}
+				return f.container(ctx, entry, file, to)
+			})
 		})
 	}
 	return group.Wait()
@@ -136,6 +160,25 @@ func (f *fetcher) once(ctx context.Context, file batch.ResourceFile, to *target)
 	return to.write(file.FilePath, fs.FileMode(file.Mode()), response.Body)
 }
 
+// maxBlobs bounds the blobs of one container that are fetched.
+const maxBlobs = 1_000_000
+
+// errNoList is the error of an answer that is not the list it should be.
+var errNoList = errors.New("the server does not answer with a list of blobs")
+
+// listed are the blobs of a page. The list may be anybody's answer.
+func listed(page container.ListBlobsFlatResponse) ([]*container.BlobItem, error) {
+	if page.Segment == nil {
+		return nil, errNoList
+	}
+	for _, item := range page.Segment.BlobItems {
+		if item == nil || item.Name == nil || *item.Name == "" {
+			return nil, fmt.Errorf("%w: one of them has no name", errNoList)
+		}
+	}
+	return page.Segment.BlobItems, nil
+}
+
 // container fetches the blobs of a container below a prefix. FilePath is the
 // folder they go to; their names keep their own folders.
 func (f *fetcher) container(ctx context.Context, entry int, file batch.ResourceFile, to *target) error {
@@ -149,8 +192,26 @@ func (f *fetcher) container(ctx context.Context, entry int, file batch.ResourceF
 	if file.BlobPrefix != "" {
 		list.Prefix = &file.BlobPrefix
 	}
+	count, marker := 0, ""
 	for pages := client.NewListBlobsFlatPager(list); pages.More(); {
 		page, err := pages.NextPage(ctx)
+		var items []*container.BlobItem
+		if err == nil {
+			items, err = listed(page)
+		}
+		count += len(items)
+		next := ""
+		if page.NextMarker != nil {
+			next = *page.NextMarker
+		}
+		switch {
+		case err != nil:
+		case next != "" && next == marker:
+			err = fmt.Errorf("%w: its pages have no end", errNoList)
+		case count > maxBlobs:
+			err = fmt.Errorf("the container has more than %d blobs", maxBlobs)
+		}
+		marker = next
 		if err != nil {
 			// A blob's failure, which ends the listing too, comes first.
 			if failed := group.Wait(); failed != nil {
@@ -158,8 +219,10 @@ func (f *fetcher) container(ctx context.Context, entry int, file batch.ResourceF
 			}
 			return containerFailure(err, file.StorageContainerURL)
 		}
-		for _, item := range page.Segment.BlobItems {
-			group.Go(func() error { return f.blob(ctx, client, item, entry, file, to) })
+		for _, item := range items {
+			group.Go(func() error {
+				return f.agent.guard("fetch of a blob", func() error { return f.blob(ctx, client, item, entry, file, to) })
+			})
 		}
 	}
 	return group.Wait()

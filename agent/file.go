@@ -49,7 +49,12 @@ func (d *fileDesk) take(requests []batch.FileRequest) {
 // answer sends an answer. One that did not arrive is sent again if the request
 // is named again.
 func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
-	answer, body, err := d.agent.tree.serve(r)
+	var answer batch.FileAnswer
+	var body io.ReadCloser
+	err := d.agent.guard("answer to a file request", func() (err error) {
+		answer, body, err = d.agent.tree.serve(r)
+		return err
+	})
 	if err != nil {
 		answer = batch.FileAnswer{Error: fileError(err), File: answer.File}
 	}
@@ -71,6 +76,9 @@ func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
 func fileError(err error) *batch.FileError {
 	if known, ok := errors.AsType[*batch.Error](err); ok {
 		return &batch.FileError{Code: known.Code, Message: known.Message}
+	}
+	if _, broken := errors.AsType[*batch.Panic](err); broken {
+		return &batch.FileError{Code: batch.CodeInternalError, Message: "The compute node encountered an internal error."}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return &batch.FileError{Code: batch.CodeFileNotFound, Message: "The specified file does not exist."}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -124,6 +125,31 @@ func (h *health) report(report *batch.NodeReport) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	report.Errors, report.Unfit = h.list(), !h.fitNow()
+}
+
+// panicTime is how long the node shows that something went wrong in its agent.
+const panicTime = time.Hour
+
+// guard does a piece of work of which a panic ends neither the agent nor other
+// work: it is the error of this one, logged with its stack and told in the
+// node's errors.
+func (a *Agent) guard(what string, work func() error) error {
+	var returned error
+	err := batch.Guard(func() error { returned = work(); return returned })
+	if err == nil || returned != nil {
+		return returned
+	}
+	a.Log.Error("internal error", "in", what, "err", err)
+	a.health.tell(causePanic, false, errorPanic, "Something went wrong in the node's agent, in: "+what+". Its log has more.",
+		detail("Message", firstLine(err.Error())))
+	if a.working != nil {
+		a.work.Go(func() {
+			if pause(a.working, panicTime) {
+				a.health.over(causePanic)
+			}
+		})
+	}
+	return err
 }
 
 // firstLine is the first line of a text, for a message.

@@ -63,7 +63,10 @@ func (d *desk) remove(r batch.Removal, leaving []*attempt) {
 		}
 	}
 	delays := retryDelays()
-	for err := a.tree.remove(r.Job, r.Task); err != nil; err = a.tree.remove(r.Job, r.Task) {
+	remove := func() error {
+		return a.guard("removal of a directory", func() error { return a.tree.remove(r.Job, r.Task) })
+	}
+	for err := remove(); err != nil; err = remove() {
 		a.Log.Error("directory not removed", "job", r.Job, "task", r.Task, "err", err)
 		if !pause(a.working, delays.NextBackOff()) {
 			return

@@ -188,7 +188,11 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 	go func() { // finish waits for it
 		limited, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		orders, err := c.agent.Server.Sync(limited, report)
+		var orders batch.NodeOrders
+		err := c.agent.guard("call of the server", func() (err error) {
+			orders, err = c.agent.Server.Sync(limited, report)
+			return err
+		})
 		c.answers <- answer{orders, err, made}
 	}()
 }
@@ -228,7 +232,10 @@ func (c *calls) take(got answer) error {
 		got.call.number == c.agent.reports && got.orders.Revision == got.call.revision && len(got.orders.Files) == 0 {
 		c.restAgain = now.Add(idlePause)
 	}
-	c.apply(got.orders, got.call.sent)
+	got.err = c.agent.guard("orders of the server", func() error { c.apply(got.orders, got.call.sent); return nil })
+	if got.err != nil {
+		return c.failed(got, now)
+	}
 	return nil
 }
 

@@ -179,7 +179,11 @@ func (u *uploading) files(
 				return nil
 			}
 			blob := blobName(name, pattern, to.Path)
-			transfer, err := u.file(limited, root, name, client.NewBlockBlobClient(blob), to.UploadHeaders)
+			var transfer bool
+			err := u.agent.guard("upload of an output file", func() (err error) {
+				transfer, err = u.file(limited, root, name, client.NewBlockBlobClient(blob), to.UploadHeaders)
+				return err
+			})
 			if err == nil {
 				u.log.uploaded(name, strings.TrimSuffix(plainURL(to.ContainerURL), "/")+"/"+blob)
 				return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
 )
 
@@ -50,10 +51,10 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-rows.C:
-			err = s.sweepRows(ctx)
+			err = batch.Guard(func() error { return s.sweepRows(ctx) })
 			rows.Reset(time.Hour)
 		case <-files.C:
-			err = s.sweepFiles(ctx)
+			err = batch.Guard(func() error { return s.sweepFiles(ctx) })
 			files.Reset(time.Hour)
 		}
 		if err != nil && ctx.Err() == nil {

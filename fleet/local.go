@@ -99,7 +99,7 @@ func (l *Local) Run(ctx context.Context) error {
 	patience := time.NewTimer(l.Patience)
 	defer patience.Stop()
 	for {
-		if err := l.reconcile(ctx); err != nil && ctx.Err() == nil {
+		if err := batch.Guard(func() error { return l.reconcile(ctx) }); err != nil && ctx.Err() == nil {
 			l.Log.Error("nodes not brought in line", "err", err)
 		}
 		select {
@@ -175,7 +175,10 @@ func (l *Local) start(ctx context.Context, node control.NodeWanted) error {
 	l.agents[node.Node] = agent
 	l.work.Go(func() {
 		defer stop(nil)
-		l.keep(following, agent, node, folder, number)
+		err := batch.Guard(func() error { l.keep(following, agent, node, folder, number); return nil })
+		if err != nil {
+			l.Log.Error("agent no longer watched", "node", node.Node, "err", err)
+		}
 		l.ended <- node.Node
 	})
 	return nil

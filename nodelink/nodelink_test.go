@@ -137,6 +137,29 @@ func TestRefusalsKeepTheirCode(t *testing.T) {
 	}
 }
 
+// broken is a server with a fault in it.
+type broken struct{ server }
+
+func (*broken) Sync(context.Context, batch.NodeID, string, batch.NodeReport) (batch.NodeOrders, error) {
+	panic("a fault")
+}
+
+func TestAPanicIsAnAnswerAndALineInTheLog(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	handler := nodelink.Handler(&broken{}, slog.New(slog.NewTextHandler(&log, nil)))
+	answer := httptest.NewRecorder()
+	call := httptest.NewRequest(http.MethodPost, "/nodelink/tvmps_1_d/sync", strings.NewReader(`{"instance":"one"}`))
+	call.Header.Set("Authorization", "Bearer byt_secret")
+	handler.ServeHTTP(answer, call)
+	if answer.Code != http.StatusInternalServerError || !strings.Contains(answer.Body.String(), "InternalError") {
+		t.Errorf("the answer is %d %s", answer.Code, answer.Body)
+	}
+	if !strings.Contains(log.String(), "a fault") || !strings.Contains(log.String(), "nodelink_test.go") {
+		t.Errorf("the log says %q", log.String())
+	}
+}
+
 func TestFilesAreStreamedBehindTheirAnswer(t *testing.T) {
 	t.Parallel()
 	s := &server{}

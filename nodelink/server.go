@@ -66,7 +66,7 @@ func (h handler) wrap(serve func(http.ResponseWriter, *http.Request, string) err
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, err := auth.BearerToken(r.Header)
 		if err == nil {
-			err = serve(w, r, token)
+			err = batch.Guard(func() error { return serve(w, r, token) })
 		} else {
 			err = batch.Errorf(batch.CodeAuthenticationFailed, "The node's token is missing or malformed.")
 		}

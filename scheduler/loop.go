@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/store"
 )
@@ -133,7 +134,8 @@ func (s *Scheduler) work(ctx context.Context, pool store.PoolRef) {
 	defer watch.Close()
 	var known policy
 	for {
-		again, err := s.pass(ctx, pool, &known)
+		var again bool
+		err := batch.Guard(func() (err error) { again, err = s.pass(ctx, pool, &known); return err })
 		wait := safety
 		switch {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/conversation"
 	"github.com/batchyard/batchyard/store"
@@ -71,7 +72,8 @@ func (u *Upkeep) keep(ctx context.Context, d duty) {
 	watch := u.db.Watch(d.topics...)
 	defer watch.Close()
 	for {
-		next, err := d.do(ctx)
+		var next time.Time
+		err := batch.Guard(func() (err error) { next, err = d.do(ctx); return err })
 		wait := tick
 		switch {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
