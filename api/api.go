@@ -54,6 +54,7 @@ type server struct {
 	Options
 	router   *router
 	versions map[string]*version
+	strange  strangers
 	// selectable are the members that $select may name.
 	selectable map[kind]*selectable
 	// members are those of the answers of a kind, for project.

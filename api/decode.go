@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -58,24 +60,70 @@ func (c *call) parse(text jsontext.Value, k kind, into any) error {
 	if s := c.version.shapes[k]; s != nil {
 		upgraded, err := s.up(text)
 		if err != nil {
-			return c.bodyError(err)
+			return c.bodyError(err, text)
 		}
 		text = upgraded
 	}
-	err := json.Unmarshal(text, into, json.RejectUnknownMembers(true))
-	if semantic, ok := errors.AsType[*json.SemanticError](err); ok && errors.Is(err, json.ErrUnknownName) &&
-		isAnnotation(semantic.JSONPointer.LastToken()) {
-		if err := c.hold(len(text)); err != nil {
-			return err
-		}
-		plain, stripErr := withoutAnnotations(text)
-		if stripErr != nil {
-			return c.bodyError(stripErr)
+	return c.read(text, into)
+}
+
+// read reads a text in the newest form. Most have neither annotations nor
+// numbers written as texts, and pay for neither.
+func (c *call) read(text jsontext.Value, into any) error {
+	options := []json.Options{json.RejectUnknownMembers(true)}
+	stripped, lenient := false, false
+	for {
+		err := json.Unmarshal(text, into, options...)
+		semantic, ok := errors.AsType[*json.SemanticError](err)
+		switch {
+		case ok && !stripped && errors.Is(err, json.ErrUnknownName) && isAnnotation(semantic.JSONPointer.LastToken()):
+			if err := c.hold(len(text)); err != nil {
+				return err
+			}
+			plain, err := withoutAnnotations(text)
+			if err != nil {
+				return c.bodyError(err, text)
+			}
+			text, stripped = plain, true
+		case ok && !lenient && semantic.JSONKind == jsontext.KindString && isWhole(semantic.GoType):
+			options, lenient = append(options, textNumbers), true
+		default:
+			return c.bodyError(err, text)
 		}
 		reflect.ValueOf(into).Elem().SetZero()
-		err = json.Unmarshal(plain, into, json.RejectUnknownMembers(true))
 	}
-	return c.bodyError(err)
+}
+
+// textNumbers takes whole numbers as texts too, as some clients write them.
+var textNumbers = json.WithUnmarshalers(json.JoinUnmarshalers(
+	json.UnmarshalFromFunc(wholeFrom[int]), json.UnmarshalFromFunc(wholeFrom[int32]), json.UnmarshalFromFunc(wholeFrom[int64]),
+))
+
+// wholeFrom reads a text that is a whole number in digits, and leaves anything
+// else to the decoder.
+func wholeFrom[T int | int32 | int64](d *jsontext.Decoder, into *T) error {
+	if d.PeekKind() != jsontext.KindString {
+		return errors.ErrUnsupported
+	}
+	token, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(token.String(), 10, reflect.TypeFor[T]().Bits())
+	if err != nil || strings.HasPrefix(token.String(), "+") {
+		return errNotWhole
+	}
+	*into = T(n)
+	return nil
+}
+
+var errNotWhole = errors.New("it is no whole number")
+
+func isWhole(t reflect.Type) bool {
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t != nil && slices.Contains([]reflect.Kind{reflect.Int, reflect.Int32, reflect.Int64}, t.Kind())
 }
 
 // refuseNUL refuses texts with a NUL: processes cannot be given one and not
@@ -128,8 +176,32 @@ func withoutAnnotations(v jsontext.Value) (jsontext.Value, error) {
 	}
 }
 
+// valueAt is what stands in a text where a pointer leads, texts without their
+// quotes, and "" if nothing does.
+func valueAt(text jsontext.Value, p jsontext.Pointer) string {
+	for token := range p.Tokens() {
+		if items, ok, err := parseArray(text); ok {
+			i, wrong := strconv.Atoi(token)
+			if err != nil || wrong != nil || i >= len(items) {
+				return ""
+			}
+			text = items[i]
+			continue
+		}
+		o, ok, err := parseObject(text)
+		if err != nil || !ok {
+			return ""
+		}
+		text = o.get(token)
+	}
+	if plain, err := jsontext.AppendUnquote(nil, text); err == nil && text.Kind() == jsontext.KindString {
+		return string(plain)
+	}
+	return string(text)
+}
+
 // bodyError says in the protocol's words what is wrong with a body.
-func (c *call) bodyError(err error) error {
+func (c *call) bodyError(err error, text jsontext.Value) error {
 	if err == nil {
 		return nil
 	}
@@ -147,7 +219,7 @@ func (c *call) bodyError(err error) error {
 	if errors.Is(semantic.Err, json.ErrUnknownName) {
 		if name := semantic.JSONPointer.LastToken(); c.version.hasOld(name) {
 			// It is rewritten to its newer form unless its value has none.
-			return batch.InvalidValue(clip(property), clip(string(semantic.JSONValue)), "It has the wrong type")
+			return batch.InvalidValue(clip(property), clip(valueAt(text, semantic.JSONPointer)), "It has the wrong type")
 		}
 		return unknownProperty(property, c.version.name)
 	}
@@ -156,7 +228,7 @@ func (c *call) bodyError(err error) error {
 		Message: "The value provided for one of the properties in the request body is invalid.",
 		Details: []batch.Detail{
 			{Key: "PropertyName", Value: clip(property)},
-			{Key: "PropertyValue", Value: clip(string(semantic.JSONValue))},
+			{Key: "PropertyValue", Value: clip(valueAt(text, semantic.JSONPointer))},
 			{Key: "Reason", Value: typeReason(semantic)},
 		},
 		Err: err,

@@ -35,7 +35,7 @@ var statuses = map[batch.Code]int{
 	batch.CodeInvalidHeaderValue:         http.StatusBadRequest,
 	batch.CodeInvalidURI:                 http.StatusBadRequest,
 	batch.CodeUnsupportedVersion:         http.StatusBadRequest,
-	batch.CodeMissingVersion:             http.StatusBadRequest,
+	batch.CodeMissingParameter:           http.StatusBadRequest,
 	batch.CodeTaskDependenciesNotOnJob:   http.StatusBadRequest,
 	codeUsageMetricsRetired:              http.StatusBadRequest,
 

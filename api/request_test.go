@@ -35,7 +35,7 @@ func TestBodies(t *testing.T) {
 		"an unknown property inside":   {`{"id":"x","commandLine":"y","constraints":{"colour":1}}`, "InvalidRequestBody", "constraints.colour"},
 		"a property in another case":   {`{"ID":"x","commandLine":"y"}`, "InvalidRequestBody", "ID"},
 		"a number for a string":        {`{"id":5,"commandLine":"y"}`, "InvalidPropertyValue", "id"},
-		"a string for a number":        {`{"id":"x","commandLine":"y","requiredSlots":"2"}`, "InvalidPropertyValue", "requiredSlots"},
+		"a string for a number":        {`{"id":"x","commandLine":"y","requiredSlots":"two"}`, "InvalidPropertyValue", "requiredSlots"},
 		"a fraction of a slot":         {`{"id":"x","commandLine":"y","requiredSlots":1.5}`, "InvalidPropertyValue", "requiredSlots"},
 		"an object for an array":       {`{"id":"x","commandLine":"y","resourceFiles":{}}`, "InvalidPropertyValue", "resourceFiles"},
 		"a wrong type in an item":      {`{"id":"x","commandLine":"y","resourceFiles":[{"filePath":1}]}`, "InvalidPropertyValue", "resourceFiles[0].filePath"},
@@ -60,6 +60,27 @@ func TestBodies(t *testing.T) {
 		t.Parallel()
 		e.must(t, 201, "POST", "/jobs/j/tasks", newest,
 			`{"odata.metadata":"x","id":"annotated","commandLine":"y","constraints":{"odata.type":"z"},"id@odata.type":"s"}`)
+	})
+
+	t.Run("a refusal shows the value that was sent", func(t *testing.T) {
+		t.Parallel()
+		for member, want := range map[string]string{
+			`"constraints":{"retentionTime":"00:00:05"}`: "constraints.retentionTime=00:00:05", `"constraints":{"retentionTime":5}`: "constraints.retentionTime=5",
+			`"constraints":{"maxTaskRetryCount":"two"}`: "constraints.maxTaskRetryCount=two", `"constraints":{"maxTaskRetryCount":" 2"}`: "constraints.maxTaskRetryCount= 2",
+			`"constraints":{"maxTaskRetryCount":"+2"}`: "constraints.maxTaskRetryCount=+2", `"constraints":{"maxTaskRetryCount":"1.5"}`: "constraints.maxTaskRetryCount=1.5",
+			`"constraints":{"maxTaskRetryCount":"99999999999999999999"}`: "constraints.maxTaskRetryCount=99999999999999999999",
+			`"requiredSlots":1.5`: "requiredSlots=1.5", `"requiredSlots":true`: "requiredSlots=true", `"requiredSlots":[1]`: "requiredSlots=[1]",
+			`"displayName":7`: "displayName=7", `"resourceFiles":[{},{"filePath":{"a":1}}]`: `resourceFiles[1].filePath={"a":1}`,
+			`"odata.x":1,"requiredSlots":"x"`: "requiredSlots=x", `"requiredSlots":-1`: "requiredSlots=-1",
+			`"environmentSettings":[{"name":"n","value":7}]`: "environmentSettings[0].value=7",
+		} {
+			for _, version := range []string{newest, "2020-09-01.12.0"} {
+				a := e.must(t, 400, "POST", "/jobs/j/tasks", version, `{"id":"x","commandLine":"y",`+member+`}`)
+				if got := a.detail(t, "PropertyName") + "=" + a.detail(t, "PropertyValue"); got != want || a.code(t) != "InvalidPropertyValue" {
+					t.Errorf("%s: %s, want %s: %s", member, got, want, a.body)
+				}
+			}
+		}
 	})
 
 	t.Run("a header of an upload that could not be sent is refused", func(t *testing.T) {

@@ -27,10 +27,13 @@ func TestVersions(t *testing.T) {
 	})
 
 	for name, tc := range map[string]struct{ version, code, reason string }{
-		"no version at all":       {"", "MissingApiVersion", ""},
-		"a version of the future": {"2099-01-01", "UnsupportedApiVersion", newest},
-		"the protocol of 2014":    {"2014-10-01.1.0", "UnsupportedApiVersion", "another protocol"},
-		"a version in part":       {"2022-10-01", "UnsupportedApiVersion", newest},
+		"no version at all":     {"", "MissingRequiredQueryParameter", newest},
+		"a day that is none":    {"2022-13-01.1.0", "UnsupportedApiVersion", newest},
+		"no date":               {"latest", "UnsupportedApiVersion", newest},
+		"the protocol of 2015":  {"2015-03-01.1.1", "UnsupportedApiVersion", "another protocol"},
+		"an older one than any": {"2015-05-31.2.0", "UnsupportedApiVersion", newest},
+		"more than a date":      {"2022-10-01.16.0.1", "UnsupportedApiVersion", newest},
+		"the protocol of 2014":  {"2014-10-01.1.0", "UnsupportedApiVersion", "another protocol"},
 	} {
 		t.Run(name+" is refused", func(t *testing.T) {
 			t.Parallel()
@@ -43,6 +46,21 @@ func TestVersions(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a version that is not known is served as the one before it", func(t *testing.T) {
+		t.Parallel()
+		e := newEdge(t)
+		e.must(t, 201, "POST", "/pools", newest, linuxPool)
+		for version, as := range map[string]string{
+			"2022-06-01.15.0": "2022-01-01.15.0", "2022-10-01": "2022-10-01.16.0", "2016-02-01.9.9": "2016-02-01.3.0", "2020-09-02.1.1": "2020-09-01.12.0",
+			"2026-08-01": newest, "2099-01-01": newest,
+		} {
+			got := e.must(t, 200, "GET", "/pools", version, "").object(t)
+			if diff := cmp.Diff(e.must(t, 200, "GET", "/pools", as, "").object(t), got); diff != "" {
+				t.Errorf("%s as %s: %s", version, as, diff)
+			}
+		}
+	})
 
 	t.Run("the oldest versions write actions as words of the query", func(t *testing.T) {
 		t.Parallel()

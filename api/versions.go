@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"slices"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -220,34 +219,6 @@ var differences = []difference{
 	reshaped(kindTaskCounts, "2018-08-01", func(o *object) { o.set("validationStatus", jsontext.Value(`"Validated"`)) }, nil),
 	hidden(kindNodeCounts, "2023-11-01", "upgradingOS"),
 	hidden(kindNodeCounts, "2024-07-01", "deallocated", "deallocating"),
-}
-
-// parseVersion finds the version that a request names.
-func (s *server) parseVersion(name string) (*version, error) {
-	if v, ok := s.versions[name]; ok {
-		return v, nil
-	}
-	if name == "" {
-		return nil, &batch.Error{
-			Code:    batch.CodeMissingVersion,
-			Message: "The api-version query parameter is required; the newest is " + published[len(published)-1] + ".",
-		}
-	}
-	reason := "The newest version is " + published[len(published)-1]
-	for _, old := range otherProtocol {
-		if strings.EqualFold(name, old) {
-			reason = "This version is another protocol, of work items and virtual machines; the oldest version served is " + published[0]
-		}
-	}
-	return nil, &batch.Error{
-		Code:    batch.CodeUnsupportedVersion,
-		Message: "The api-version of the request is not supported.",
-		Details: []batch.Detail{
-			{Key: "QueryParameterName", Value: "api-version"},
-			{Key: "QueryParameterValue", Value: clip(name)},
-			{Key: "Reason", Value: reason},
-		},
-	}
 }
 
 // singleResizeError shows the first of the errors, all that there was.

@@ -20,7 +20,7 @@ const (
 	CodeInvalidRange                Code = "InvalidRange"
 	CodeInvalidURI                  Code = "InvalidUri"
 	CodeUnsupportedVersion          Code = "UnsupportedApiVersion"
-	CodeMissingVersion              Code = "MissingApiVersion"
+	CodeMissingParameter            Code = "MissingRequiredQueryParameter"
 	CodeUnsupportedVerb             Code = "UnsupportedHttpVerb"
 	CodeNotImplemented              Code = "OperationNotSupported"
 	CodeAuthenticationFailed        Code = "AuthenticationFailed"

@@ -267,7 +267,7 @@ func badQueries() map[string]row {
 		"a timeout that overflows":       bad("timeout", "9223372036854775808"),
 		"the longest timeout":            list("timeout", "9223372036854775807", accepted(http.StatusOK)),
 		"a timeout of words":             bad("timeout", "soon"),
-		"no version":                     {method: http.MethodGet, path: "/jobs?api-version=", want: refused("MissingApiVersion", "")},
+		"no version":                     {method: http.MethodGet, path: "/jobs?api-version=", want: refused("MissingRequiredQueryParameter", "")},
 		"a version that there is not":    {method: http.MethodGet, path: "/jobs?api-version=2099-01-01.99.0", want: refused("UnsupportedApiVersion", "2099")},
 		"a version that is a path":       {method: http.MethodGet, path: "/jobs?api-version=..%2f..%2fetc", want: refused("UnsupportedApiVersion", "../../etc")},
 		"a query that is not encoded":    {method: http.MethodGet, path: "/jobs?$filter=%zz", want: refused("InvalidUri", "query")},
