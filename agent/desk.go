@@ -161,7 +161,8 @@ func (d *desk) accept(o *batch.TaskOrder) {
 
 // endOrphans ends what an earlier agent started and the first orders do not
 // name. Until they have ended they are attempts that nobody wants, so that
-// their directories are neither removed nor used again too early.
+// their directories are neither removed nor used again too early. How many slots
+// they have nobody knows any more, so all count as taken.
 func (d *desk) endOrphans() {
 	for name := range d.orphans {
 		id, ok := parseAttemptID(name)
@@ -171,7 +172,7 @@ func (d *desk) endOrphans() {
 			})
 			continue
 		}
-		t := &attempt{agent: d.agent, id: id, run: &batch.TaskRun{}, adopted: true, unwanted: true, finished: make(chan struct{})}
+		t := &attempt{agent: d.agent, id: id, run: &batch.TaskRun{RequiredSlots: len(d.slotFree)}, adopted: true, unwanted: true, finished: make(chan struct{})}
 		d.attempts = append(d.attempts, t)
 		d.start(t, -1)
 		t.cancel(errUnwanted)

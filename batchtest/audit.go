@@ -84,7 +84,9 @@ func (a *audit) job(id batch.JobID, added []batch.TaskID) {
 			bound++
 		}
 		a.task(&tasks[i])
+		a.times(&tasks[i])
 	}
+	a.jobTimes(&job)
 	if job.Counts != want {
 		a.wrong("job %s counts %+v and has %+v", id, job.Counts, want)
 	}
@@ -143,6 +145,8 @@ func (a *audit) task(t *batch.Task) {
 		if f := t.ExecutionInfo.FailureInfo; f == nil || f.Code != batch.FailureTaskEnded {
 			a.wrong("task %s/%s is completed without an exit code: %+v", t.Job, t.ID, f)
 		}
+	case t.State == batch.TaskCompleted && t.ExecutionInfo.FailureInfo != nil && t.ExecutionInfo.FailureInfo.Code == batch.FailureWallClock:
+		a.cluster.Witness.Exceeded(TaskKey{t.Job, t.ID}, t.Node)
 	case t.State == batch.TaskCompleted:
 		a.cluster.Witness.Completed(TaskKey{t.Job, t.ID}, t.Node, *t.ExecutionInfo.ExitCode)
 	}
@@ -163,6 +167,9 @@ func (a *audit) nodes(pool batch.PoolID) {
 		a.wrong("tasks are bound to node %s, which is gone: %+v", id, l)
 	}
 	p, err := s.Pool(a.ctx, Account, pool)
+	if err == nil {
+		a.resize(&p)
+	}
 	if err != nil {
 		a.wrong("read pool: %w", err)
 	} else if counted := p.CurrentDedicatedNodes + p.CurrentLowPriorityNodes; counted != len(nodes) {

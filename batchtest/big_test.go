@@ -62,7 +62,7 @@ func TestLargeCluster(t *testing.T) {
 func (b *big) prepare() {
 	addPool(b.t, b.Cluster, b.nodes, bigSlots)
 	for job := range bigJobs {
-		addJob(b.t, b.Cluster, jobOf(job), job%3)
+		addJob(b.t, b.Cluster, jobOf(job), job%3, 0)
 	}
 	for len(b.Machines()) < b.nodes {
 		time.Sleep(time.Second)

@@ -62,6 +62,8 @@ type Cluster struct {
 	machines []*Machine // in the order in which they came
 	byID     map[batch.NodeID]*Machine
 	rows     map[batch.NodeID]bool
+	stamps   map[string]batch.Stamp // of jobs and tasks as they were seen last
+	resized  time.Time
 	diary    []string
 }
 
@@ -70,6 +72,7 @@ type server struct {
 	*control.Service
 	*conversation.Room
 	db    *store.DB
+	began time.Time
 	nodes http.Handler    // the server's end of the wire
 	dying context.Context // the lifetime of the process
 	kill  context.CancelFunc
@@ -82,7 +85,7 @@ func New(t testing.TB, o Options) *Cluster {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cluster{t: t, options: o, log: o.Log, Witness: newWitness(), Clock: &Clock{}, rows: map[batch.NodeID]bool{}, byID: map[batch.NodeID]*Machine{}}
+	c := &Cluster{t: t, options: o, log: o.Log, Witness: newWitness(), Clock: &Clock{}, rows: map[batch.NodeID]bool{}, byID: map[batch.NodeID]*Machine{}, stamps: map[string]batch.Stamp{}}
 	c.living, c.die = context.WithCancel(context.Background())
 	t.Cleanup(c.close)
 	if o.Template != nil {
@@ -123,7 +126,7 @@ func (c *Cluster) StartServer() {
 	}
 	db, err := store.Open(context.Background(), store.Options{URL: c.database(), Clock: c.Clock.read, Log: c.log})
 	c.check(err)
-	s := &server{db: db, Service: control.New(control.Options{DB: db, Log: c.log})}
+	s := &server{db: db, began: time.Now(), Service: control.New(control.Options{DB: db, Log: c.log})}
 	s.Room = conversation.New(conversation.Options{DB: db, Control: s.Service, Now: c.Clock.Now, Lease: c.options.Lease, Log: c.log})
 	s.nodes = nodelink.Handler(s.Room, c.log)
 	s.dying, s.kill = context.WithCancel(context.Background())

@@ -103,12 +103,23 @@ func addPool(t testing.TB, c *batchtest.Cluster, nodes, slots int) {
 	check(t, err)
 }
 
-// addJob makes a job on the pool.
-func addJob(t testing.TB, c *batchtest.Cluster, id batch.JobID, priority int) {
+// ticks is a length of time for a specification, nil for none.
+func ticks(d time.Duration) *batch.Duration {
+	if d == 0 {
+		return nil
+	}
+	length := batch.DurationOf(d)
+	return &length
+}
+
+// addJob makes a job on the pool, with a limit of time unless that is zero.
+func addJob(t testing.TB, c *batchtest.Cluster, id batch.JobID, priority int, limit time.Duration) {
 	t.Helper()
-	_, err := c.Server().AddJob(t.Context(), batchtest.Account, batch.JobSpecification{
-		ID: id, Priority: priority, PoolInfo: batch.PoolInfo{PoolID: pool},
-	})
+	spec := batch.JobSpecification{ID: id, Priority: priority, PoolInfo: batch.PoolInfo{PoolID: pool}}
+	if limit > 0 {
+		spec.Constraints = &batch.JobConstraints{MaxWallClockTime: ticks(limit)}
+	}
+	_, err := c.Server().AddJob(t.Context(), batchtest.Account, spec)
 	check(t, err)
 }
 
@@ -133,14 +144,17 @@ type play struct {
 	*batchtest.Cluster
 	t     *testing.T
 	began time.Time
+	lease time.Duration
 	added map[batch.JobID][]batch.TaskID
+	// refused is how many tasks came too late for the job with a limit.
+	refused int
 }
 
 // play plays the schedule in a bubble.
 func (s *schedule) play(t *testing.T, template []byte, log *slog.Logger) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {
-		p := &play{t: t, added: map[batch.JobID][]batch.TaskID{"job-0": nil, "job-1": nil}}
+		p := &play{t: t, lease: s.lease, added: map[batch.JobID][]batch.TaskID{"job-0": nil, "job-1": nil, limited: nil}}
 		p.Cluster = batchtest.New(t, batchtest.Options{Folder: dir, Template: template, Seed: s.seed, Lease: s.lease, Log: log})
 		defer func() {
 			if t.Failed() {
@@ -169,8 +183,13 @@ func (p *play) until(at time.Duration) { time.Sleep(time.Until(p.began.Add(at)))
 // prepare makes the pool and jobs and waits for the nodes.
 func (p *play) prepare(s *schedule) {
 	addPool(p.t, p.Cluster, s.nodes, s.slots)
+	p.Resized()
 	for job := range p.added {
-		addJob(p.t, p.Cluster, job, 0)
+		if job == limited {
+			addJob(p.t, p.Cluster, job, 0, s.limit)
+		} else {
+			addJob(p.t, p.Cluster, job, 0, 0)
+		}
 	}
 	for len(p.Machines()) < s.nodes {
 		time.Sleep(100 * time.Millisecond)
@@ -209,11 +228,20 @@ func (p *play) addTasks(tasks []task, before time.Duration) []task {
 		p.until(t.at)
 		_, err := p.Server().AddTask(p.t.Context(), batchtest.Account, t.job, batch.TaskSpecification{
 			ID: t.id, CommandLine: batchtest.Script(t.length, t.exit, t.slots), RequiredSlots: t.slots,
-			Constraints: &batch.TaskConstraints{MaxTaskRetryCount: &t.retries},
+			Constraints: &batch.TaskConstraints{
+				MaxTaskRetryCount: &t.retries, MaxWallClockTime: ticks(t.limit), RetentionTime: ticks(t.retention),
+			},
 		})
+		tasks = tasks[1:]
+		if t.job == limited && batch.CodeOf(err) != "" {
+			p.refused++ // the job has ended
+			continue
+		}
 		check(p.t, err)
 		p.added[t.job] = append(p.added[t.job], t.id)
-		tasks = tasks[1:]
+		if t.limit > 0 {
+			p.Witness.Limit(batchtest.TaskKey{Job: t.job, Task: t.id}, t.limit, p.lease+5*time.Second)
+		}
 	}
 	return tasks
 }
@@ -252,6 +280,7 @@ func (p *play) enableNode(m *batchtest.Machine) {
 func (p *play) replace(m *batchtest.Machine, option batch.NodeDeallocationOption) {
 	p.may(func(ctx context.Context) error {
 		removal := batch.NodeRemoval{NodeList: []batch.NodeID{m.ID}, NodeDeallocationOption: option}
+		p.Resized()
 		_, err := p.Server().RemoveNodes(ctx, batchtest.Account, pool, removal, batch.Conditions{})
 		return err
 	})
@@ -264,6 +293,7 @@ func (p *play) refill(nodes int) {
 		if err != nil || is.TargetDedicatedNodes == nodes || is.AllocationState != batch.AllocationSteady {
 			return err
 		}
+		p.Resized()
 		_, err = p.Server().ResizePool(ctx, batchtest.Account, pool, batch.PoolResize{TargetDedicatedNodes: &nodes}, batch.Conditions{})
 		return err
 	})
@@ -326,15 +356,16 @@ func (p *play) mend(s *schedule) {
 func (p *play) finish(s *schedule) {
 	p.t.Helper()
 	limit := 20*s.lease + time.Duration(len(s.tasks))*2*s.lease
+	var tasks []batch.Task
 	for deadline := time.Now().Add(limit); ; time.Sleep(s.lease / 2) {
-		tasks := p.audit()
+		tasks = p.audit()
 		left := 0
 		for i := range tasks {
 			if tasks[i].State != batch.TaskCompleted {
 				left++
 			}
 		}
-		if left == 0 && len(tasks) == len(s.tasks) {
+		if left == 0 && len(tasks)+p.refused == len(s.tasks) {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -346,7 +377,31 @@ func (p *play) finish(s *schedule) {
 		p.t.Errorf("%d slots are in use when all is done", n)
 	}
 	for _, t := range s.tasks {
-		p.compare(t)
+		if t.job != limited {
+			p.compare(t)
+		}
+	}
+	p.listByCreation(tasks)
+}
+
+// listByCreation asks for the tasks that were created since each of some, which
+// no date that was set may hide.
+func (p *play) listByCreation(tasks []batch.Task) {
+	p.t.Helper()
+	for i := 0; i < len(tasks); i += 5 {
+		since, want := tasks[i].CreationTime, 0
+		for j := range tasks {
+			if tasks[j].Job == tasks[i].Job && !tasks[j].CreationTime.Before(since) {
+				want++
+			}
+		}
+		page, err := p.Server().Tasks(p.t.Context(), batchtest.Account, tasks[i].Job, control.Query{
+			Filter: "creationTime ge datetime'" + since.Format(time.RFC3339Nano) + "'",
+		})
+		check(p.t, err)
+		if len(page.Items) != want {
+			p.t.Errorf("%d tasks of %s are listed as created since %v, want %d", len(page.Items), tasks[i].Job, since, want)
+		}
 	}
 }
 
@@ -376,6 +431,12 @@ func (p *play) compare(t task) {
 	got, err := p.Server().Task(p.t.Context(), batchtest.Account, t.job, t.id)
 	check(p.t, err)
 	info := got.ExecutionInfo
+	if t.overruns() {
+		if info.FailureInfo == nil || info.FailureInfo.Code != batch.FailureWallClock {
+			p.t.Errorf("%s/%s ended with %+v; it takes longer than it may", t.job, t.id, info)
+		}
+		return
+	}
 	if info.ExitCode == nil || *info.ExitCode != t.exit || info.RetryCount != t.retries {
 		p.t.Errorf("%s/%s ended with %+v; its script exits %d, with %d retries", t.job, t.id, info, t.exit, t.retries)
 	}

@@ -19,7 +19,12 @@ type schedule struct {
 	lease  time.Duration
 	tasks  []task
 	events []event
+	// limit is how long the job "limited" may take.
+	limit time.Duration
 }
+
+// limited is the job with a limit of time.
+const limited = batch.JobID("limited")
 
 // task is one task of the schedule's jobs.
 type task struct {
@@ -31,7 +36,13 @@ type task struct {
 	slots  int
 	// retries are allowed; a task that fails uses all of them.
 	retries int
+	// limit is how long it may run, retention how long its files stay; 0 is what
+	// there is without saying anything.
+	limit, retention time.Duration
 }
+
+// overruns tells that the task is ended because it takes too long.
+func (t *task) overruns() bool { return t.limit > 0 && t.length > t.limit }
 
 // event is something that happens at a moment.
 type event struct {
@@ -60,6 +71,7 @@ func newSchedule(seed uint64) *schedule {
 	if r.IntN(5) == 0 {
 		s.addQuick(r)
 	}
+	s.addLimited(r)
 	slices.SortStableFunc(s.tasks, func(a, b task) int { return int(a.at - b.at) })
 	for range 3 + r.IntN(8) {
 		s.events = append(s.events, kinds[r.IntN(len(kinds))](s, r)...)
@@ -83,6 +95,29 @@ func (s *schedule) task(i int, r *rand.Rand) task {
 		t.exit, t.retries = 1+r.IntN(100), r.IntN(3)
 	}
 	return t
+}
+
+// addLimited gives some tasks a limit of time, of which some take longer, and has
+// tasks for the job with a limit, which ends them.
+func (s *schedule) addLimited(r *rand.Rand) {
+	s.limit = between(r, s.lease, 6*s.lease)
+	for i := range s.tasks {
+		t := &s.tasks[i]
+		switch r.IntN(6) {
+		case 0:
+			t.limit = t.length + between(r, time.Minute, time.Hour)
+		case 1:
+			t.limit, t.length, t.retries = between(r, 2*time.Second, s.lease), 20*s.lease, 0
+		}
+		if r.IntN(4) == 0 {
+			t.retention = between(r, time.Minute, 2*time.Hour)
+		}
+	}
+	for i := range r.IntN(3) {
+		s.tasks = append(s.tasks, task{
+			job: limited, id: batch.TaskID(fmt.Sprintf("l%02d", i)), length: between(r, time.Second, 4*s.lease), slots: 1,
+		})
+	}
 }
 
 // addQuick adds tasks that are so short that nodes are given more than they

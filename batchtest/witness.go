@@ -3,6 +3,7 @@ package batchtest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Witness struct {
 	running    map[batch.NodeID]int // slots
 	slots      map[batch.NodeID]int
 	completed  map[TaskKey]bool
+	limits     map[TaskKey]limit
 	violations []string
 	began      int
 }
@@ -43,7 +45,7 @@ type Witness struct {
 func newWitness() *Witness {
 	return &Witness{
 		origin: time.Now(), runs: map[TaskKey][]*Run{}, running: map[batch.NodeID]int{}, slots: map[batch.NodeID]int{},
-		completed: map[TaskKey]bool{},
+		completed: map[TaskKey]bool{}, limits: map[TaskKey]limit{},
 	}
 }
 
@@ -72,10 +74,24 @@ func (w *Witness) Begin(r Run) *Run {
 	w.runs[r.TaskKey] = append(w.runs[r.TaskKey], run)
 	w.running[r.Node] += r.Slots
 	if n, most := w.running[r.Node], w.slots[r.Node]; n > most {
-		w.violate("%s runs tasks of %d slots and has %d", r.Node, n, most)
+		w.violate("%s runs tasks of %d slots and has %d: %s", r.Node, n, most, w.runningOn(r.Node))
 	}
 	w.began++
 	return run
+}
+
+// runningOn names what runs on a node. The caller holds the lock.
+func (w *Witness) runningOn(node batch.NodeID) string {
+	var names []string
+	for _, runs := range w.runs {
+		for _, r := range runs {
+			if r.Node == node && r.Ended.IsZero() {
+				names = append(names, fmt.Sprintf("%s/%s attempt %d since %v", r.Job, r.Task, r.Attempt, r.Began.Sub(w.origin)))
+			}
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
 // End notes that nothing of a process is left.
@@ -87,6 +103,9 @@ func (w *Witness) End(r *Run, done bool) {
 		return
 	}
 	r.Ended, r.Done = time.Now(), done
+	if l, ok := w.limits[r.TaskKey]; ok && r.Ended.Sub(r.Began) > l.length+l.grace {
+		w.violate("%s/%s attempt %d ran for %v and had %v", r.Job, r.Task, r.Attempt, r.Ended.Sub(r.Began), l.length)
+	}
 	w.running[r.Node] -= r.Slots
 }
 
@@ -108,6 +127,46 @@ func (w *Witness) Completed(task TaskKey, node batch.NodeID, exit int) {
 			w.violate("%s/%s is completed and attempt %d still runs on %s", task.Job, task.Task, r.Attempt, r.Node)
 		}
 	}
+}
+
+// limit is how long each run of a task may last.
+type limit struct{ length, grace time.Duration }
+
+// Limit says how long each run of a task may last, and how much later it has
+// ended although there was nobody to end it.
+func (w *Witness) Limit(task TaskKey, length, grace time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.limits[task] = limit{length, grace}
+}
+
+// clockGrain is by how much a run may be shorter than its time: it begins a little
+// after the attempt.
+const clockGrain = time.Second
+
+// Exceeded notes that the server says that a task is completed because it ran for
+// too long on a node. From now on it must not begin again.
+func (w *Witness) Exceeded(task TaskKey, node batch.NodeID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.completed[task] = true
+	long := func(r *Run) bool {
+		return r.Node == node && !r.Ended.IsZero() && r.Ended.Sub(r.Began) >= w.limits[task].length-clockGrain
+	}
+	if l, ok := w.limits[task]; !ok || !slices.ContainsFunc(w.runs[task], long) {
+		w.violate("%s/%s was ended for its limit of %v (%v) and no run was as long", task.Job, task.Task, l.length, ok)
+	}
+}
+
+// LastEnd is when a run of a task ended last; the zero time if none has.
+func (w *Witness) LastEnd(task TaskKey) time.Time {
+	var last time.Time
+	for _, r := range w.Runs(task) {
+		if r.Ended.After(last) {
+			last = r.Ended
+		}
+	}
+	return last
 }
 
 // Runs are the runs of a task so far.
