@@ -365,16 +365,14 @@ func (p *play) finish(s *schedule) {
 				left++
 			}
 		}
-		if left == 0 && len(tasks)+p.refused == len(s.tasks) {
+		running := p.Witness.Running() // what others ended may take a moment to hear of it
+		if left == 0 && running == 0 && len(tasks)+p.refused == len(s.tasks) {
 			break
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("%d tasks are not completed %v after all is well; the pool has %s", left, limit, p.describePool())
+			p.t.Fatalf("%d tasks are not completed, and %d slots in use, %v after all is well; the pool has %s", left, running, limit, p.describePool())
 		}
 		p.mend(s)
-	}
-	if n := p.Witness.Running(); n != 0 {
-		p.t.Errorf("%d slots are in use when all is done", n)
 	}
 	for _, t := range s.tasks {
 		if t.job != limited {

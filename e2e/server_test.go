@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/batchyard/batchyard/e2e/nodelogs"
 )
 
 // server is one `batchyard dev` process with storage and data of its own.
@@ -23,6 +25,7 @@ type server struct {
 	command *exec.Cmd
 	log     string // file with what it wrote to stderr
 	folder  string
+	logs    *nodelogs.Watch
 }
 
 // ready is the line a server prints once it serves.
@@ -46,7 +49,7 @@ func startDev() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	stdout, stderr, err := s.start("dev", "--ephemeral", "--ci", "--data", filepath.Join(s.folder, "data"),
+	stdout, stderr, err := s.start("dev", "--ephemeral", "--ci", "--data", s.dataFolder(),
 		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--nodes", "0")
 	if err != nil {
 		return nil, err
@@ -79,6 +82,9 @@ func newServer() (*server, error) {
 		return nil, err
 	}
 	s := &server{binary: binary, folder: folder, log: filepath.Join(folder, "server.log")}
+	if s.logs, err = nodelogs.Begin(s.dataFolder()); err != nil {
+		return nil, err
+	}
 	return s, os.Chmod(folder, 0o711) // tasks of other users pass through it
 }
 
@@ -132,10 +138,21 @@ func (s *server) stop() error {
 	go func() { ended <- s.command.Wait() }()
 	select {
 	case err := <-ended:
-		return errors.Join(err, os.RemoveAll(s.folder))
+		return errors.Join(err, s.checkLogs(), os.RemoveAll(s.folder))
 	case <-time.After(time.Minute):
 		return errors.Join(errors.New("the server did not end within a minute"), s.command.Process.Kill())
 	}
+}
+
+func (s *server) dataFolder() string { return filepath.Join(s.folder, "data") }
+
+// checkLogs wants no panic in the logs of the server and of all nodes that there were.
+func (s *server) checkLogs() error {
+	_, panics, err := s.logs.End(s.log)
+	for _, text := range panics {
+		err = errors.Join(err, errors.New("a process has panicked: "+text))
+	}
+	return err
 }
 
 // tail is the end of the server's log.

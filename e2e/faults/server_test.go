@@ -22,6 +22,7 @@ import (
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/client"
+	"github.com/batchyard/batchyard/e2e/nodelogs"
 )
 
 // patience is more than anything here takes on a busy machine.
@@ -38,6 +39,7 @@ type server struct {
 	key     auth.Key
 	pools   []batch.PoolID
 
+	logs      *nodelogs.Watch
 	transport *http.Transport
 	command   *exec.Cmd
 	ended     chan struct{} // closed when the process has ended
@@ -71,6 +73,9 @@ func newServer(t *testing.T, o options) *server {
 	s.data, s.storage, s.key = filepath.Join(s.folder, "data"), freePort(t), parseKey(t, key)
 	s.Client = &client.Client{Endpoint: "https://" + freePort(t), Account: "acme", Key: s.key, HTTP: &http.Client{Transport: s.transport}}
 	s.configure(t, o, base64.StdEncoding.EncodeToString(key))
+	if s.logs, err = nodelogs.Begin(s.data); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { s.cleanUp(t) })
 	s.start(t)
 	return s
@@ -248,6 +253,7 @@ func (s *server) cleanUp(t *testing.T) {
 		s.leave(t)
 		s.stop(t)
 	}
+	s.checkLogs(t)
 	for _, pid := range s.nodeProcesses() {
 		if !t.Failed() {
 			t.Errorf("process %d of a node is left when its pool is gone", pid)
@@ -256,6 +262,21 @@ func (s *server) cleanUp(t *testing.T) {
 	}
 	if err := os.RemoveAll(s.folder); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkLogs wants no panic in the logs of the server and of all nodes that there were.
+func (s *server) checkLogs(t *testing.T) {
+	t.Helper()
+	seen, panics, err := s.logs.End(s.logFile())
+	if err != nil {
+		t.Errorf("read logs: %v", err)
+	}
+	if len(s.pools) > 0 && seen == 0 {
+		t.Error("no log of a node was seen")
+	}
+	for _, text := range panics {
+		t.Errorf("a process has panicked: %s", text)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/client"
+	"github.com/batchyard/batchyard/e2e/nodelogs"
 )
 
 const (
@@ -45,6 +46,7 @@ type server struct {
 	storageKey auth.Key
 	authority  *x509.CertPool
 
+	logs    *nodelogs.Watch
 	user    *syscall.SysProcAttr
 	command *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
@@ -93,6 +95,11 @@ func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr, hosts
 			}
 		}
 	}
+	logs, err := nodelogs.Begin(s.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.logs = logs
 	t.Cleanup(func() { s.cleanUp(t) })
 	s.start(t)
 	return s
@@ -251,6 +258,7 @@ func (s *server) cleanUp(t *testing.T) {
 		}
 	}
 	s.checkLog(t)
+	s.checkNodeLogs(t)
 	if t.Failed() {
 		t.Log(s.tails())
 	}
@@ -292,6 +300,21 @@ func (s *server) checkLog(t *testing.T) {
 		if bytes.Contains(text, []byte(base64.StdEncoding.EncodeToString(secret))) {
 			t.Error("the server's log has an account key")
 		}
+	}
+}
+
+// checkNodeLogs wants no panic in the logs of all nodes that there were.
+func (s *server) checkNodeLogs(t *testing.T) {
+	t.Helper()
+	seen, panics, err := s.logs.End()
+	if err != nil {
+		t.Errorf("read logs: %v", err)
+	}
+	if len(s.pools) > 0 && seen == 0 {
+		t.Error("no log of a node was seen")
+	}
+	for _, text := range panics {
+		t.Errorf("a process of a node has panicked: %s", text)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/batchyard/batchyard/auth"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/client"
+	"github.com/batchyard/batchyard/e2e/nodelogs"
 )
 
 // The accounts, and what is prepared in them.
@@ -48,6 +49,7 @@ type server struct {
 	trust   *tls.Config
 	command *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
+	logs    *nodelogs.Watch
 }
 
 func startServer(ctx context.Context, o options) (*server, error) {
@@ -57,6 +59,9 @@ func startServer(ctx context.Context, o options) (*server, error) {
 	}
 	s := &server{folder: folder, key: auth.NewKey(), ended: make(chan struct{})}
 	if err := errors.Join(os.Chmod(folder, 0o711), s.configure(o)); err != nil {
+		return nil, err
+	}
+	if s.logs, err = nodelogs.Begin(filepath.Join(folder, "data")); err != nil {
 		return nil, err
 	}
 	log := o.log
@@ -257,6 +262,11 @@ func (s *server) stop() error {
 		}
 	case <-ctx.Done():
 		errs = append(errs, errors.New("the server does not end"), s.command.Process.Kill())
+	}
+	_, panics, err := s.logs.End()
+	errs = append(errs, err)
+	for _, text := range panics {
+		errs = append(errs, errors.New("a process of a node has panicked: "+text))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // its folder is worth a look

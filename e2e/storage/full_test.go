@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/batchyard/batchyard/e2e/nodelogs"
 )
 
 // insideVariable marks the process of the tests that has mounts of its own.
@@ -151,6 +153,7 @@ func (y *yard) leave(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
+	y.checkNodeLogs(t)
 	_, _, _, err := y.send(ctx, request{method: http.MethodDelete, path: "/pools/local?" + version}, "leave")
 	for err == nil {
 		var entries []os.DirEntry
@@ -165,6 +168,22 @@ func (y *yard) leave(t *testing.T) {
 	}
 	if err := errors.Join(err, y.end(syscall.SIGTERM)); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkNodeLogs wants no panic in the logs of the node, while it is there.
+func (y *yard) checkNodeLogs(t *testing.T) {
+	t.Helper()
+	agents, _ := filepath.Glob(filepath.Join(y.data, "nodes", "*", "state", "agent.log"))
+	keepers, _ := filepath.Glob(filepath.Join(y.data, "nodes", "*", "state", "keeper", "keeper.log"))
+	if len(agents) == 0 {
+		t.Error("no log of a node is there")
+	}
+	for _, file := range append(agents, keepers...) {
+		panics, err := nodelogs.In(file)
+		if err != nil || len(panics) > 0 {
+			t.Errorf("a process of a node has panicked: %v, %v", panics, err)
+		}
 	}
 }
 
