@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,6 +70,7 @@ func deckOf(database bool) []strike {
 	starting := strike{"server, and again while it starts", (*storm).strikeTwice}
 	agents := strike{"agents", func(s *storm, t *testing.T) { s.strikeAgents(t) }}
 	keeper := strike{"keeper", func(s *storm, t *testing.T) { s.strikeKeeper(t) }}
+	node := strike{"agent and keeper of a node together", (*storm).strikeNode}
 	both := strike{"server and agents", func(s *storm, t *testing.T) { s.kill(t); s.strikeAgents(t); s.start(t) }}
 	all := strike{"server, agents and keeper", func(s *storm, t *testing.T) {
 		s.kill(t)
@@ -77,7 +79,7 @@ func deckOf(database bool) []strike {
 		s.start(t)
 	}}
 	if !database {
-		return []strike{server, server, server, starting, agents, agents, keeper, both, both, all}
+		return []strike{server, server, starting, agents, agents, keeper, node, both, both, all}
 	}
 	cluster := strike{"database", func(s *storm, t *testing.T) { s.cluster.crash(t); s.cluster.start(t) }}
 	with := strike{"database and server", func(s *storm, t *testing.T) {
@@ -86,16 +88,35 @@ func deckOf(database bool) []strike {
 		s.cluster.start(t)
 		s.start(t)
 	}}
-	return []strike{server, server, starting, agents, agents, keeper, both, all, cluster, with}
+	return []strike{server, starting, agents, agents, keeper, node, both, all, cluster, with}
 }
 
 // partLength is after how many kills the customers rest and everything is compared.
 const partLength = 25
 
-// blow has so many kills happen. Once a part an agent is silent for more than a lease, so that its
-// node is truly lost, and in a long storm the server is too.
+// stops are what is stopped, as by SIGSTOP, for longer than a lease, and then goes on.
+var stops = []strike{
+	{"agent, stopped for longer than a lease", func(s *storm, t *testing.T) { s.freeze(t, "agent.log") }},
+	{"keeper, stopped for longer than a lease", func(s *storm, t *testing.T) { s.freeze(t, "keeper.log") }},
+	{"server, stopped for longer than a lease", (*storm).freezeServer},
+}
+
+// When in each part something is stopped, and when the server is away for longer than a lease. A
+// short storm ends with the second of these, and a part has all.
+var (
+	stopsAt   = [...]int{usualKills/2 - 5, usualKills/2 - 1, partLength * 4 / 5}
+	silenceAt = partLength * 2 / 3
+)
+
+// blow has so many kills happen. In each part an agent, a keeper and the server are stopped for more
+// than a lease each, so that nodes are truly lost, and the server is away for as long; a short storm
+// has two of the first three.
 func (s *storm) blow(t *testing.T, kills int) {
 	var deck []strike
+	first := 0 // of those that are stopped
+	if s.cluster != nil {
+		first = 1
+	}
 	for n := range kills {
 		if n%partLength == 0 {
 			s.rise(n / partLength)
@@ -106,17 +127,31 @@ func (s *storm) blow(t *testing.T, kills int) {
 		}
 		next := deck[0]
 		deck = deck[1:]
-		switch n % partLength {
-		case usualKills/2 - 1: // the last one of a short storm
-			next = strike{"agent, stopped for longer than a lease", (*storm).freeze}
-		case partLength * 2 / 3:
-			next = strike{"server, for longer than a lease", (*storm).silence}
+		if at := slices.Index(stopsAt[:], n%partLength); at >= 0 {
+			next = stops[(first+at)%len(stops)]
+		} else if n%partLength == silenceAt {
+			next = strike{"server, away for longer than a lease", (*storm).silence}
 		}
 		pause(t.Context(), time.Duration(s.dice.IntN(1500))*time.Millisecond)
 		s.suffer(t, fmt.Sprintf("kill %d", n+1), next)
 		if n%partLength == partLength-1 || n == kills-1 {
 			s.settle(t)
-			t.Logf("%d kills, of which %d found nobody: %d complaints", n+1, s.missed, s.said)
+			t.Logf("%d kills, %d processes that were not there: %d complaints", n+1, s.missed, s.said)
+		}
+	}
+	s.checkStrikes(t, kills)
+}
+
+// checkStrikes wants a storm that has hit. A process is not there where the server that would start
+// it is gone, too, which two kinds of strike in ten bring about.
+func (s *storm) checkStrikes(t *testing.T, kills int) {
+	t.Helper()
+	if most := 1 + kills/10; s.missed > most {
+		t.Errorf("%d processes that were to be killed or stopped were not there, at most %d may be", s.missed, most)
+	}
+	for _, strike := range slices.Concat(deckOf(s.cluster != nil), stops) {
+		if kills >= partLength && s.struck[strike.name] == 0 {
+			t.Errorf("nothing was hit by %q", strike.name)
 		}
 	}
 }
@@ -126,7 +161,11 @@ func (s *storm) suffer(t *testing.T, name string, next strike) {
 	t.Helper()
 	trouble := interval{from: time.Now()}
 	s.note(name, next.name, nil)
+	missed := s.missed
 	next.do(s, t)
+	if s.missed == missed {
+		s.struck[next.name]++
+	}
 	await(t, "the server serves", func(ctx context.Context) (bool, error) { return true, s.ready(ctx) })
 	trouble.to = time.Now()
 	s.trouble = append(s.trouble, trouble)
@@ -158,6 +197,21 @@ func (s *storm) strikeKeeper(t *testing.T) {
 	node := s.nodes[s.dice.IntN(2)]
 	s.strikeProcess(t, node, "keeper.log")
 	s.fallen[string(node)] = append(s.fallen[string(node)], time.Now())
+}
+
+// strikeNode kills agent and keeper of a node, in the one order or in the other: whoever comes next
+// knows neither what ran nor what has ended.
+func (s *storm) strikeNode(t *testing.T) {
+	t.Helper()
+	node := s.nodes[s.dice.IntN(2)]
+	logs := []string{"agent.log", "keeper.log"}
+	s.dice.Shuffle(2, func(i, k int) { logs[i], logs[k] = logs[k], logs[i] })
+	for _, log := range logs {
+		s.strikeProcess(t, node, log)
+		if log == "keeper.log" {
+			s.fallen[string(node)] = append(s.fallen[string(node)], time.Now())
+		}
+	}
 }
 
 // strikeProcess kills the process of a node that writes to a log. Its node may still be about to
@@ -209,18 +263,13 @@ func (s *storm) silence(t *testing.T) {
 	s.start(t)
 }
 
-// freeze stops the agent of a node for so long that the server gives the node's tasks away. Tasks
-// that would still run by then must not.
-func (s *storm) freeze(t *testing.T) {
+// freeze stops a process of a node for so long that the server gives the node's tasks away, if that
+// is the agent. Tasks that would still run by then must not. The keeper's silence costs a node its
+// tasks too, when it goes on and finds that its lease is over, unless it hears first that it is not.
+func (s *storm) freeze(t *testing.T, log string) {
 	t.Helper()
 	job := s.sitter.job()
-	var tasks []*taskRecord
-	for range 6 {
-		task := s.sitter.newTask(job)
-		task.length, task.code, task.retries = s.lease*2, 0, 0
-		task.added = s.sitter.insist(s.sitter.adding(job, task))
-		tasks = append(tasks, task)
-	}
+	tasks := s.sit(job)
 	var node batch.NodeID
 	await(t, "a long task runs", func(ctx context.Context) (bool, error) {
 		running, err := s.Tasks(ctx, job.id, "state eq 'running'")
@@ -229,16 +278,42 @@ func (s *storm) freeze(t *testing.T) {
 		}
 		return len(running) > 0, err
 	})
-	pid := s.find(node, "agent.log")
-	if pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
-		s.missed++
+	if pid := s.find(node, log); pid != 0 {
+		s.stopFor(t, pid, s.lease*2)
 	} else {
-		pause(t.Context(), s.lease*2)
-		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-			t.Errorf("let the agent of %s go on: %v", node, err)
-		}
+		s.missed++
 	}
 	for _, task := range tasks {
 		s.sitter.end(job, task)
 	}
+}
+
+// freezeServer stops the server: the nodes end their tasks by themselves.
+func (s *storm) freezeServer(t *testing.T) {
+	t.Helper()
+	s.stopFor(t, s.command.Process.Pid, s.lease*2)
+}
+
+// stopFor stops a process for a time.
+func (s *storm) stopFor(t *testing.T, pid int, length time.Duration) {
+	t.Helper()
+	if syscall.Kill(pid, syscall.SIGSTOP) != nil {
+		s.missed++
+		return
+	}
+	pause(t.Context(), length)
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Errorf("let process %d go on: %v", pid, err)
+	}
+}
+
+// sit adds tasks that take longer than anything is stopped.
+func (s *storm) sit(job *jobRecord) (tasks []*taskRecord) {
+	for range 6 {
+		task := s.sitter.newTask(job)
+		task.length, task.code, task.retries = s.lease*2, 0, 0
+		task.added = s.sitter.insist(s.sitter.adding(job, task))
+		tasks = append(tasks, task)
+	}
+	return tasks
 }

@@ -43,7 +43,8 @@ type storm struct {
 	journal *os.File
 	said    int // complaints so far
 
-	missed  int                    // processes that were to be killed and not there
+	missed  int                    // processes that were to be killed or stopped and not there
+	struck  map[string]int         // how often each kind of strike has hit all that it meant
 	fallen  map[string][]time.Time // when keepers were killed, by node
 	trouble []interval             // from each kill until the service was there again
 }
@@ -51,7 +52,7 @@ type storm struct {
 // newStorm starts a server with a pool of two nodes, and makes the stage.
 func newStorm(t *testing.T, dice *rand.Rand, c *cluster) *storm {
 	t.Helper()
-	s := &storm{t: t, cluster: c, lease: 5 * time.Second, mark: newMark(), dice: dice, fallen: map[string][]time.Time{}}
+	s := &storm{t: t, cluster: c, lease: 5 * time.Second, mark: newMark(), dice: dice, fallen: map[string][]time.Time{}, struck: map[string]int{}}
 	o := options{lease: s.lease}
 	if c != nil {
 		o.database = c.url()
