@@ -38,6 +38,12 @@ type Options struct {
 	// UIDBase is the first of [UIDs] user numbers that belong to this node
 	// alone.
 	UIDBase uint32
+	// Hide are folders of which tasks see nothing but Root, where the host allows
+	// the node a machine of its own: the server's, above all.
+	Hide []string
+	// Show are folders that tasks see as they are although they are in /tmp or
+	// another folder of which the node has its own.
+	Show []string
 	// Version is the program's version, shown on the node.
 	Version string
 	// KeeperCommand starts the keeper, see run.Options.
@@ -333,8 +339,13 @@ func (a *Agent) followed(ended, next string) {
 
 func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (Keeper, error) {
 	processes, taskProcesses := processLimits(size.Cores)
+	machine, err := a.machine()
+	if err != nil {
+		return nil, err
+	}
 	keeper, err := a.OpenKeeper(ctx, run.Options{
-		Dir: filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log, Followed: a.followed,
+		Machine: machine,
+		Dir:     filepath.Join(a.State, "keeper"), Command: a.KeeperCommand, Build: a.Version, Log: a.Log, Followed: a.followed,
 		Node: run.NodeLimits{
 			MemoryBytes: size.Memory, Cores: float64(size.Cores),
 			Processes: processes, TaskProcesses: taskProcesses, FileBytes: size.Disk,
@@ -344,6 +355,50 @@ func (a *Agent) openKeeper(ctx context.Context, size batch.Size) (Keeper, error)
 		return nil, fmt.Errorf("open keeper: %w", err)
 	}
 	return keeper, nil
+}
+
+// scratchName is the folder of the private one in which the node's temporary
+// files are.
+const scratchName = "scratch"
+
+// machine is what tasks see instead of the machine that the node is on; nil for a
+// keeper that is only to end what runs.
+func (a *Agent) machine() (*run.Machine, error) {
+	if a.tree == nil {
+		return nil, nil
+	}
+	state, err := filepath.EvalSymlinks(a.State)
+	if err == nil {
+		state, err = filepath.Abs(state)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find state folder: %w", err)
+	}
+	m := &run.Machine{Name: hostName(a.settings.Load().Node), Root: a.tree.path, Scratch: filepath.Join(state, scratchName)}
+	if err := os.MkdirAll(m.Scratch, 0o700); err != nil {
+		return nil, fmt.Errorf("make scratch folder: %w", err)
+	}
+	m.Hide, m.Show = resolved(append(a.Hide, state)), resolved(a.Show)
+	return m, nil
+}
+
+// hostName is the name of a node's own machine, which has 64 bytes at most.
+func hostName(node batch.NodeID) string { return string(node[:min(len(node), 64)]) }
+
+// resolved are paths as the kernel has them; those that are not there are left
+// out.
+func resolved(paths []string) []string {
+	var all []string
+	for _, path := range paths {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			real, err = filepath.Abs(real)
+		}
+		if err == nil {
+			all = append(all, real)
+		}
+	}
+	return all
 }
 
 // close leaves the keeper and what runs to the next agent.

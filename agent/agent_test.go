@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,10 +32,8 @@ func TestMain(m *testing.M) {
 }
 
 func keeperMain() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := keeper.Main(ctx, os.Stdin, os.Stdout, log); err != nil {
+	if err := keeper.Main(context.Background(), os.Stdin, os.Stdout, log); err != nil {
 		log.Error("keeper failed", "err", err)
 		os.Exit(1)
 	}
@@ -88,7 +85,8 @@ func makeNode(t testing.TB, changes ...func(*node)) *node {
 	n.options = agent.Options{
 		Server: n.server, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
 		UIDBase: 700_000 + lastBase.Add(1)*agent.UIDs, Version: "test", KeeperCommand: []string{self, "keeper"},
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Show: []string{folder}, // tests and tasks meet there
+		Log:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for _, change := range changes {
 		change(n)
@@ -222,14 +220,29 @@ func alive(pid int) bool {
 	return err == nil && !strings.Contains(string(text), ") Z ")
 }
 
-// pidIn reads a process number that a task wrote.
+// pidIn is the number, as this process has it, of a process whose own number a
+// task wrote: the node counts for itself. It is 0 if there is none any more.
 func (n *node) pidIn(path string) int {
 	n.t.Helper()
-	pid, err := strconv.Atoi(strings.TrimSpace(n.text(path)))
+	own := strings.TrimSpace(n.text(path))
+	if _, err := strconv.Atoi(own); err != nil {
+		n.t.Fatal(err)
+	}
+	all, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return pid
+	for _, proc := range all {
+		status, _ := os.ReadFile(proc + "/status")
+		environ, _ := os.ReadFile(proc + "/environ")
+		_, line, _ := strings.Cut(string(status), "\nNSpid:")
+		line, _, _ = strings.Cut(line, "\n")
+		if numbers := strings.Fields(line); len(numbers) > 0 && numbers[len(numbers)-1] == own && strings.Contains(string(environ), n.options.Root) {
+			pid, _ := strconv.Atoi(numbers[0])
+			return pid
+		}
+	}
+	return 0
 }
 
 func isRoot() bool { return os.Geteuid() == 0 }

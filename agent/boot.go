@@ -179,6 +179,9 @@ func (b *boots) clear(ctx context.Context, number, image int) bool {
 			a.endProcess(held.ID)
 		}
 	}
+	if err := a.keeper.Clear(ctx); err != nil && ctx.Err() == nil {
+		a.Log.Error("what tasks left on the node's machine is not all removed", "err", err)
+	}
 	b.mu.Lock()
 	wipe := image > b.state.Image
 	b.mu.Unlock()

@@ -172,7 +172,7 @@ func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 	return run.Spec{
 		ID: c.id, Args: args, Dir: folder + "/wd", Admin: user.admin, User: user.run,
 		Stdout: folder + "/stdout.txt", Stderr: folder + "/stderr.txt",
-		Env: overlaid(append(c.environment(settings, folder, user), c.env...), c.own), Room: c.room, Yields: c.yields,
+		Env: overlaid(append(c.environment(settings, folder, user), c.env...), c.own), Room: c.room, Yields: c.yields, Private: ofTask(c.user),
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/disk"
 )
 
 // tree is the node's root directory:
@@ -251,7 +252,7 @@ func (t *tree) remove(job batch.JobID, task batch.TaskID) error {
 }
 
 // clear removes a name and all below it.
-func (t *tree) clear(name string) error { return raze(t.root, name) }
+func (t *tree) clear(name string) error { return disk.Raze(t.root, name) }
 
 // closedParent is the first folder above a path that other users cannot pass,
 // or "".

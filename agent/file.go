@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/disk"
 )
 
 // fileDesk answers file requests, each once if that goes well.
@@ -209,7 +210,7 @@ func (t *tree) delete(s shelf, name string, r batch.FileRequest) (err error) {
 		defer func() { err = errors.Join(err, t.prepare()) }() // tasks count on what every node has
 	}
 	if r.Recursive {
-		return raze(s.root, name)
+		return disk.Raze(s.root, name)
 	}
 	if err := s.root.Remove(name); err != nil {
 		return batch.Errorf(batch.CodeUnsupportedOnDirectory, "The directory is not empty; deleting it needs recursive=true.")

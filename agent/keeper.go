@@ -21,6 +21,9 @@ type Keeper interface {
 	Held() []run.Held
 	// Forget drops executions whose end need not be known any more.
 	Forget(ids ...string)
+	// Clear empties the machine of the node's own, see run.Options.Machine, when
+	// nothing runs.
+	Clear(ctx context.Context) error
 	// Close leaves the keeper and what runs to the next agent.
 	Close() error
 	// Shutdown ends all that runs, and the keeper.

@@ -60,8 +60,10 @@ func (t *attempt) yields() bool {
 	return len(t.run.OutputFiles) == 0 && !t.ofSlotUser()
 }
 
-func (t *attempt) ofSlotUser() bool {
-	u := t.run.UserIdentity
+func (t *attempt) ofSlotUser() bool { return ofTask(t.run.UserIdentity) }
+
+// ofTask tells whether a user is made for one task.
+func ofTask(u *batch.UserIdentity) bool {
 	return u != nil && u.AutoUser != nil && u.AutoUser.Scope == batch.ScopeTask
 }
 

@@ -5,12 +5,13 @@ import (
 	"slices"
 
 	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/agent/uid"
 	"github.com/batchyard/batchyard/batch"
 )
 
 // UIDs is how many user numbers belong to one node: the pool's auto user, up
 // to 63 named users, and an auto user for each slot.
-const UIDs = 512
+const UIDs = uid.BlockSize
 
 const firstSlotUID = 64
 

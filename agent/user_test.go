@@ -142,7 +142,7 @@ func TestUsers(t *testing.T) {
 		if got := summarize(n.outcome(first)); got != (summary{}) {
 			t.Errorf("first: %+v", got)
 		}
-		third := n.add("third", as(user, "id -u; ! kill -0 "+fmt.Sprint(n.pidIn(n.place("second", "wd", "pid")))))
+		third := n.add("third", as(user, "id -u; ! kill -0 "+strings.TrimSpace(n.text(n.place("second", "wd", "pid")))))
 		if got := summarize(n.outcome(third)); got != (summary{}) {
 			t.Errorf("a task could signal another's process: %+v", got)
 		}

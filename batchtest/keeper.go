@@ -119,6 +119,9 @@ func (k *keeper) Held() []run.Held {
 	return held
 }
 
+// Clear does nothing: scripted processes leave nothing behind.
+func (k *keeper) Clear(context.Context) error { return nil }
+
 // Forget drops executions that have ended.
 func (k *keeper) Forget(ids ...string) {
 	k.mu.Lock()

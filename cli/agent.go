@@ -75,6 +75,7 @@ func runAgent(ctx context.Context, p Process, path string) error {
 	a := agent.New(agent.Options{
 		Server: &nodelink.Client{URL: config.URL, Node: config.Node, Token: config.Token, HTTP: &http.Client{Transport: transport}},
 		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
+		Hide: config.Hide, Show: config.Show,
 		KeeperCommand:   keeper,
 		TLS:             transport.TLSClientConfig,
 		KillTasksOnStop: config.Ephemeral, Log: log,
@@ -121,7 +122,8 @@ func newKeeper() *cobra.Command {
 			if profiles != "" {
 				offerProfiles(command.Context(), profiles, log)
 			}
-			return keeper.Main(command.Context(), os.Stdin, os.Stdout, log)
+			// Signals that are meant for the server do not end it.
+			return keeper.Main(context.WithoutCancel(command.Context()), os.Stdin, os.Stdout, log)
 		},
 	}
 	command.Flags().StringVar(&profiles, "profiles", "", "offer profiles on the socket `PATH`")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,9 @@ type NodesConfig struct {
 	Max int `koanf:"max"`
 	// Lease is how long a node may keep tasks running without its server.
 	Lease time.Duration `koanf:"lease"`
+	// Show are folders of this machine that tasks see as they are, although they
+	// are in /tmp, /var/tmp or /dev/shm, of which each node has its own.
+	Show []string `koanf:"show"`
 }
 
 // FetchConfig is about what tasks may fetch.
@@ -145,6 +149,8 @@ func (c Config) validate() error {
 	switch {
 	case c.Nodes.Lease < minLease:
 		return fmt.Errorf("configuration: nodes.lease is at least %s, not %s", minLease, c.Nodes.Lease)
+	case slices.ContainsFunc(c.Nodes.Show, func(folder string) bool { return !filepath.IsAbs(folder) }):
+		return fmt.Errorf("configuration: nodes.show has absolute paths, not %q", c.Nodes.Show)
 	case c.Nodes.Max < 0:
 		return fmt.Errorf("configuration: nodes.max is not negative, as %d is", c.Nodes.Max)
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):

@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/batchyard/batchyard/agent"
+	"github.com/batchyard/batchyard/agent/uid"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
 )
@@ -27,6 +27,10 @@ type nodeConfig struct {
 	Root    string `json:"root"`
 	State   string `json:"state"`
 	UIDBase uint32 `json:"uidBase"`
+	// Hide are folders of the server, of which tasks see nothing, and Show are
+	// folders that they see although the node has its own in their place.
+	Hide []string `json:"hide,omitempty"`
+	Show []string `json:"show,omitempty"`
 	// Ephemeral: the node's tasks end with its agent, and the agent with the
 	// server.
 	Ephemeral bool `json:"ephemeral,omitempty"`
@@ -35,11 +39,6 @@ type nodeConfig struct {
 	Profiles bool `json:"profiles,omitempty"`
 }
 
-// Tasks of nodes on this machine run as users from here on; a number nobody
-// else is likely to use, below the limit of 16-bit numbers of old tools times
-// sixteen.
-const firstUID = 900_000
-
 const nodeConfigName = "node.json"
 
 // nodeLauncher makes the command lines of the agents of this machine.
@@ -47,14 +46,19 @@ type nodeLauncher struct {
 	executable string
 	url        string
 	caFile     string
+	hide, show []string
 	ephemeral  bool
 	profiles   bool
 }
 
-func (l nodeLauncher) command(node control.NodeWanted, folder string, number int, token func() (string, error)) (*exec.Cmd, error) {
+func (l nodeLauncher) command(node control.NodeWanted, folder string, token func() (string, error)) (*exec.Cmd, error) {
+	base, err := userNumbers(folder)
+	if err != nil {
+		return nil, err
+	}
 	config := nodeConfig{
 		URL: l.url, CAFile: l.caFile, Node: node.Node, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
-		UIDBase: firstUID + uint32(number)*agent.UIDs, Ephemeral: l.ephemeral, Profiles: l.profiles,
+		UIDBase: base, Hide: l.hide, Show: l.show, Ephemeral: l.ephemeral, Profiles: l.profiles,
 	}
 	path := filepath.Join(config.State, nodeConfigName)
 	before, err := readNodeConfig(path)
@@ -85,6 +89,16 @@ func (l nodeLauncher) command(node control.NodeWanted, folder string, number int
 	command.Dir = folder
 	command.Env = []string{"PATH=" + os.Getenv("PATH")}
 	return command, nil
+}
+
+// userNumbers is the first of the user numbers of the node in a folder, 0 if its
+// tasks cannot have any: without root, and in a container whose root is nobody
+// else.
+func userNumbers(folder string) (uint32, error) {
+	if os.Geteuid() != 0 || !uid.Available() {
+		return 0, nil
+	}
+	return uid.Ledger{}.Block(folder)
 }
 
 // stale tells whether the agent in a folder looks for the server elsewhere.

@@ -233,7 +233,11 @@ func (s *stack) provider() (*fleet.Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
-	launcher := nodeLauncher{executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral, profiles: s.debug != nil}
+	launcher := nodeLauncher{
+		executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral, profiles: s.debug != nil,
+		// Without root the folders of the user's other servers are open to tasks too.
+		hide: []string{s.config.Data, defaultData(), defaultDevData()}, show: s.config.Nodes.Show,
+	}
 	return &fleet.Local{
 		Nodes: s.control, Changed: s.db.Watch("nodes").C, Dir: s.site.Nodes(),
 		Max: s.config.Nodes.Max, Command: launcher.command, Stale: launcher.stale, KillOnStop: s.ephemeral, Log: s.log,

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,8 +39,8 @@ type Local struct {
 	// waits.
 	Max int
 	// Command makes the agent's command line. Folder exists, is private and
-	// keeps its content; number is unique among the nodes of this machine.
-	Command func(node control.NodeWanted, folder string, number int, token func() (string, error)) (*exec.Cmd, error)
+	// keeps its content.
+	Command func(node control.NodeWanted, folder string, token func() (string, error)) (*exec.Cmd, error)
 	// Stale tells whether the agent that runs in a folder was told something by
 	// an earlier server that does not hold any more, like where the server is.
 	// It is then started anew, which its tasks do not notice. Nil: never.
@@ -166,16 +162,12 @@ func (l *Local) start(ctx context.Context, node control.NodeWanted) error {
 	if err := os.MkdirAll(folder, 0o711); err != nil {
 		return fmt.Errorf("make node folder: %w", err)
 	}
-	number, err := l.number(folder)
-	if err != nil {
-		return err
-	}
 	following, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	agent := &agentProcess{stop: stop}
 	l.agents[node.Node] = agent
 	l.work.Go(func() {
 		defer stop(nil)
-		err := batch.Guard(func() error { l.keep(following, agent, node, folder, number); return nil })
+		err := batch.Guard(func() error { l.keep(following, agent, node, folder); return nil })
 		if err != nil {
 			l.Log.Error("agent no longer watched", "node", node.Node, "err", err)
 		}
@@ -184,51 +176,17 @@ func (l *Local) start(ctx context.Context, node control.NodeWanted) error {
 	return nil
 }
 
-// number finds a number for a node that no other has and keeps it in the
-// node's folder.
-func (l *Local) number(folder string) (int, error) {
-	file := filepath.Join(folder, "number")
-	text, err := os.ReadFile(file)
-	if err == nil {
-		if number, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
-			return number, nil
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("read node number: %w", err)
-	}
-	taken, err := filepath.Glob(filepath.Join(l.Dir, "*", "number"))
-	if err != nil {
-		return 0, fmt.Errorf("look for node numbers: %w", err)
-	}
-	var used []int
-	for _, other := range taken {
-		if text, err := os.ReadFile(other); err == nil {
-			if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
-				used = append(used, n)
-			}
-		}
-	}
-	number := 0
-	for slices.Contains(used, number) {
-		number++
-	}
-	if err := os.WriteFile(file, []byte(strconv.Itoa(number)+"\n"), 0o600); err != nil {
-		return 0, fmt.Errorf("keep node number: %w", err)
-	}
-	return number, nil
-}
-
 // healthy is how long an agent must have run for its end to be news: after it
 // the delay before the next start begins small again.
 const healthy = time.Minute
 
 // keep has an agent run in folder until ctx ends or the node is gone.
-func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.NodeWanted, folder string, number int) {
+func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.NodeWanted, folder string) {
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 30*time.Second
 	for ctx.Err() == nil {
 		begun := time.Now()
-		process, err := l.runOrFind(ctx, node, folder, number)
+		process, err := l.runOrFind(ctx, node, folder)
 		if err == nil {
 			l.follow(ctx, process)
 			if process.succeeded() {
@@ -251,7 +209,7 @@ func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.Node
 }
 
 // runOrFind starts the agent, or finds one that an earlier server started.
-func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder string, number int) (process, error) {
+func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder string) (process, error) {
 	unlock, free, err := tryLock(folder)
 	if err != nil {
 		return nil, err
@@ -260,7 +218,7 @@ func (l *Local) runOrFind(ctx context.Context, node control.NodeWanted, folder s
 		return l.find(folder)
 	}
 	unlock()
-	command, err := l.Command(node, folder, number, func() (string, error) { return l.Nodes.NewNodeToken(ctx, node.Node) })
+	command, err := l.Command(node, folder, func() (string, error) { return l.Nodes.NewNodeToken(ctx, node.Node) })
 	if err != nil {
 		return nil, fmt.Errorf("make agent command: %w", err)
 	}

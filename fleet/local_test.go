@@ -126,7 +126,7 @@ func (y *yard) provide(most int, killOnStop bool) (stop func()) {
 	local := &fleet.Local{
 		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, Stale: y.stale, KillOnStop: killOnStop,
 		Patience: y.patience, Log: slog.New(slog.NewTextHandler(y.log, nil)),
-		Command: func(_ control.NodeWanted, folder string, _ int, _ func() (string, error)) (*exec.Cmd, error) {
+		Command: func(_ control.NodeWanted, folder string, _ func() (string, error)) (*exec.Cmd, error) {
 			return exec.CommandContext(context.WithoutCancel(y.t.Context()), executable, "agent", folder, y.pipe), nil
 		},
 	}

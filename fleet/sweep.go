@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/disk"
 )
 
 const (
@@ -100,7 +101,7 @@ func (l *Local) remove(ctx context.Context, id batch.NodeID) (removed bool) {
 	if !free {
 		return false
 	}
-	err = os.RemoveAll(folder)
+	err = disk.RazePath(folder)
 	unlock()
 	if err != nil {
 		l.Log.Error("folder of a removed node not removed", "node", id, "err", err)

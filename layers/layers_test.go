@@ -49,7 +49,7 @@ func rules() map[string][]string {
 		"admin":        append([]string{"blob", "site"}, edges...),
 		"nodelink":     {"batch", "auth"},
 		"client":       {"batch", "auth"},
-		"agent":        {"batch", "auth", "nodelink", "client"},
+		"agent":        {"batch", "disk", "auth", "nodelink", "client"},
 		"telemetry":    {"batch"},
 		"examples":     {"batch", "client"},
 		"cli":          {wires},
@@ -66,7 +66,8 @@ func rules() map[string][]string {
 // and what it is isolated by. The agent itself knows executions alone.
 func inside() map[string][]string {
 	return map[string][]string{
-		"agent":           {"agent/run"},
+		"agent":           {"agent/run", "agent/uid"},
+		"agent/uid":       {},
 		"agent/run":       {"agent/link"},
 		"agent/link":      {},
 		"agent/isolation": {"agent/run"},

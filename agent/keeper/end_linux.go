@@ -80,7 +80,7 @@ func (h *holder) ended(t *task, e exit) *task {
 	t.stopTimer()
 	t.pid = 0
 	t.result = e.result(t)
-	if t.slot.tracker.Empty() {
+	if !t.private && t.slot.tracker.Empty() {
 		return h.finish(t)
 	}
 	t.phase = ending
@@ -104,6 +104,11 @@ func (h *holder) sweep(t *task) {
 			h.announce(t)
 			h.mu.Unlock()
 			reported = true
+		}
+	}
+	if t.private {
+		if err := h.forker.machine.Forget(t.slot.number); err != nil {
+			h.log.Error("temporary files of a task are left", "task", t.id, "error", err)
 		}
 	}
 	h.mu.Lock()

@@ -67,12 +67,18 @@ func (h *holder) work(p *pool) {
 	h.workOn(th, p)
 }
 
-// workOn is work on a thread that there is already.
+// workOn is work on a thread that there is already. One that is stranded leaves
+// the work to others, which are made when they are needed.
 func (h *holder) workOn(th *thread, p *pool) {
 	th.patient = true
-	for {
+	for !th.stranded {
 		h.fork(th, p.next())
 	}
+	h.log.Error("a thread of the keeper is lost to a task's namespaces")
+	p.mu.Lock()
+	p.size--
+	p.mu.Unlock()
+	select {} // until the process ends
 }
 
 // fork starts a task's process, on a thread that forks.

@@ -49,6 +49,7 @@ type task struct {
 	nodeProcesses int64
 	room          int
 	yields        bool
+	private       bool     // it has namespaces of its own
 	outputs       *outputs // nil until they are open, and once it has started
 	ahead         bool     // it was tried to open them ahead of time
 	slot          *slot
@@ -125,7 +126,7 @@ func (h *holder) start(s *run.Spec, th *thread, reply func(*run.Started, error))
 	t := h.enlist(s, reply)
 	switch {
 	case t == nil:
-	case th == nil || s.Admin:
+	case th == nil || s.Admin || t.private:
 		h.queue(t)
 	default:
 		h.fork(th, t)
@@ -163,7 +164,7 @@ func (h *holder) find(s *run.Spec, reply func(*run.Started, error)) (*task, erro
 	var err error
 	if t == nil {
 		// The name stays when the rest of the message is not needed any more.
-		t = &task{id: strings.Clone(s.ID), spec: s, room: s.Room, yields: s.Yields}
+		t = &task{id: strings.Clone(s.ID), spec: s, room: s.Room, yields: s.Yields, private: s.Private && h.forker.machine != nil}
 		if len(h.tasks) >= maxHeld {
 			err = run.ErrFull
 		}

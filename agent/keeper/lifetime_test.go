@@ -267,19 +267,6 @@ func TestKeeperEnds(t *testing.T) {
 			t.Errorf("start answers %v", err)
 		}
 	})
-	t.Run("when it gets a signal to", func(t *testing.T) {
-		t.Parallel()
-		n := newNode(t)
-		keeper := watch(t, n.keeperPID())
-		p := n.start(n.spec("task", "/bin/sleep", "1000"))
-		if err := unix.Kill(keeper.pid, unix.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		if r := n.wait(p); r.Reason != run.Killed {
-			t.Errorf("result %+v", r)
-		}
-		keeper.mustEnd()
-	})
 }
 
 // groupsOf lists the node's folders in the trees of control groups.

@@ -8,13 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/batchyard/batchyard/agent/isolation"
 	"github.com/batchyard/batchyard/agent/link"
 	"github.com/batchyard/batchyard/agent/run"
 )
@@ -33,12 +32,19 @@ func Main(ctx context.Context, in, out *os.File, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	k, err := newKeeper(ctx, config, log)
-	if err != nil {
-		return errors.Join(err, run.Ready(out, err))
+	p, err := prepare(ctx, config, log)
+	if errors.Is(err, errHandedOver) {
+		return nil
 	}
-	defer k.lock.Close()
-	if err := run.Ready(out, nil); err != nil {
+	var k *keeper
+	if err == nil {
+		defer p.close()
+		k, err = newKeeper(p)
+	}
+	if err != nil {
+		return errors.Join(err, run.Ready(out, 0, err))
+	}
+	if err := run.Ready(out, k.pid, nil); err != nil {
 		return err
 	}
 	// The pipes to the agent end here, the numbers stay taken.
@@ -52,11 +58,8 @@ func Main(ctx context.Context, in, out *os.File, log *slog.Logger) error {
 
 // keeper is a keeper process.
 type keeper struct {
-	config   *run.KeeperConfig
+	*premises
 	instance string
-	log      *slog.Logger
-	lock     *os.File
-	record   *isolation.Record
 	holder   *holder
 	timer    *leaseTimer
 	listener *link.Listener
@@ -64,46 +67,28 @@ type keeper struct {
 	agents   chan *visit
 }
 
-// newKeeper becomes the node's only keeper and clears up after the last one.
-func newKeeper(ctx context.Context, config *run.KeeperConfig, log *slog.Logger) (k *keeper, err error) {
-	k = &keeper{config: config, instance: rand.Text(), log: log, agents: make(chan *visit)}
-	if k.lock, err = lockDir(config.Dir); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			k.lock.Close()
-		}
-	}()
+// newKeeper makes a keeper on its premises, which listens already.
+func newKeeper(p *premises) (k *keeper, err error) {
+	k = &keeper{premises: p, instance: rand.Text(), agents: make(chan *visit)}
 	birth, err := becomeParent()
 	if err != nil {
 		return nil, err
 	}
-	if k.record, err = isolation.ReadRecord(config.Dir); err != nil {
-		return nil, fmt.Errorf("read record of groups: %w", err)
-	}
-	mark := isolation.NodeMark(config.Dir)
-	sweep, cancel := context.WithTimeout(ctx, run.SweepTime)
-	defer cancel()
-	if err := k.record.Sweep(sweep, mark); err != nil {
-		return nil, err
-	}
-	g := isolation.Find(config.Dir, config.Cgroups, config.CgroupParent, k.record.Add)
-	f := &forker{birth: birth}
-	if g.Mode == "none" {
-		f.mark = mark
+	f := &forker{birth: birth, machine: p.machine}
+	if p.groups.Mode == "none" {
+		f.mark = p.mark
 	}
 	if f.null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the null device: %w", err)
 	}
-	if k.holder, err = newHolder(g, f, log); err != nil {
+	if k.holder, err = newHolder(p.groups, f, p.log); err != nil {
 		return nil, err
 	}
 	if k.timer, err = newLeaseTimer(); err != nil {
 		return nil, err
 	}
-	k.hub.init(config.Linger)
-	k.listener, err = link.Listen(config.Dir)
+	k.hub.init(p.config.Linger)
+	k.listener, err = link.Listen(p.dir)
 	return k, err
 }
 
@@ -123,8 +108,30 @@ func becomeParent() (*birth, error) {
 	unix.Umask(0o022)
 	// A signal that is ignored stays ignored in a child, one that is caught does
 	// not. Nobody reads the channel: to be caught is all.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGXFSZ, unix.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), caught...)
+	go tellStacks()
 	return newBirth()
+}
+
+// tellStacks writes what the keeper is doing to its log when it is asked by the
+// signal for that, which for other programs is their end. A task may ask too, so
+// it is not told often.
+func tellStacks() {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, unix.SIGQUIT)
+	for range asked {
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		time.Sleep(time.Minute)
+	}
+}
+
+// caught are the signals that would end the keeper. A service manager, a
+// terminal or a task may send them, and none of these decides when the tasks of
+// a node end: the agent and the lease do.
+var caught = []os.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGUSR1, unix.SIGSEGV,
+	unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGSTKFLT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGXCPU,
+	unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGIO, unix.SIGPWR, unix.SIGSYS,
 }
 
 // closeOnExec hides descriptors that this process has itself inherited. Those
@@ -152,26 +159,9 @@ func closeOnExec() error {
 	return nil
 }
 
-// lockDir takes the lock that only one keeper of a node can hold. The kernel
-// lets go of it when the process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, run.ErrBusy
-		}
-		return nil, fmt.Errorf("take lock: %w", err)
-	}
-	return f, nil
-}
-
 // run serves until the keeper is to end, and ends all tasks.
 func (k *keeper) run(ctx context.Context) error {
-	k.log.Info("keeper runs", "pid", os.Getpid(), "groups", k.holder.groups.Mode, "build", k.config.Build)
+	k.log.Info("keeper runs", "pid", k.pid, "groups", k.groups.Mode, "machine", k.machine != nil, "build", k.config.Build)
 	// The reaper blocks in the kernel while there are children, so that nobody
 	// waits for it if some do not end.
 	reaped := make(chan error, 1)

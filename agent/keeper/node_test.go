@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,10 +34,8 @@ func TestMain(m *testing.M) {
 }
 
 func keeperMain() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := keeper.Main(ctx, os.Stdin, os.Stdout, log); err != nil {
+	if err := keeper.Main(context.Background(), os.Stdin, os.Stdout, log); err != nil {
 		log.Error("keeper failed", "error", err)
 		os.Exit(1)
 	}

@@ -64,7 +64,7 @@ func (h *holder) reapOn(th *thread, replace func()) error {
 			if next == nil {
 				continue
 			}
-			if th == nil || next.spec.Admin {
+			if th == nil || next.spec.Admin || next.private {
 				h.queue(next)
 				continue
 			}

@@ -113,7 +113,7 @@ func (k *keeper) greet(l *run.Wire, m *run.Message) {
 		Version:      min(run.ProtocolVersion, m.Hello.Version),
 		Instance:     k.instance,
 		Build:        k.config.Build,
-		PID:          os.Getpid(),
+		PID:          k.pid,
 		Capabilities: able,
 		Held:         h.list(),
 	}})
@@ -166,6 +166,8 @@ func (k *keeper) handle(l *run.Wire, m *run.Message, th *thread) {
 		held := k.holder.list()
 		k.holder.mu.Unlock()
 		_ = l.Send(&run.Message{ID: id, Held: held})
+	case m.Clear:
+		k.hub.serving.Go(func() { answer(l, id, k.clearMachine()) })
 	case m.Shutdown:
 		k.hub.stop(func(err error) { answer(l, id, err) })
 	case m.Bye:
@@ -174,6 +176,14 @@ func (k *keeper) handle(l *run.Wire, m *run.Message, th *thread) {
 	default:
 		answer(l, id, errors.New("request is not known to this keeper"))
 	}
+}
+
+// clearMachine empties the node's own machine, if it has one.
+func (k *keeper) clearMachine() error {
+	if k.machine == nil {
+		return nil
+	}
+	return k.machine.Clear()
 }
 
 // answer ends a request that has no other reply. Requests with ID 0 want none.
@@ -190,7 +200,7 @@ func answer(l *run.Wire, id uint64, err error) {
 
 // capabilities tells what this keeper enforces.
 func (k *keeper) capabilities() run.Capabilities {
-	g, b := k.holder.groups, k.holder.forker.birth
+	g, b := k.groups, k.holder.forker.birth
 	c := run.Capabilities{
 		Root:      os.Geteuid() == 0,
 		Groups:    g.Mode,
@@ -198,6 +208,7 @@ func (k *keeper) capabilities() run.Capabilities {
 		CPU:       g.LimitsCPU(),
 		Processes: g.LimitsProcesses(),
 		KillAll:   g.Mode != "none",
+		Machine:   k.machine != nil,
 		Missing:   append([]string(nil), g.Missing...),
 	}
 	if !c.Root {

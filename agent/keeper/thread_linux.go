@@ -48,6 +48,9 @@ type thread struct {
 	in *slot
 	// cradle is where its children are born.
 	cradle cradle
+	// stranded threads are in namespaces that are not the node's, and must not
+	// fork any more.
+	stranded bool
 }
 
 // newThread makes the calling goroutine's thread one that forks. Unless it is
@@ -62,6 +65,10 @@ func (h *holder) newThread(patient, admin bool) (*thread, error) {
 		return nil, fmt.Errorf("set timer slack: %w", err)
 	}
 	hurry()
+	// What a keeper without root may do in namespaces of its own is not for tasks.
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		return nil, fmt.Errorf("give up capabilities: %w", err)
+	}
 	if !admin {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return nil, fmt.Errorf("give up new privileges: %w", err)
@@ -110,9 +117,10 @@ func (th *thread) leave(s *slot) error {
 
 // forker is what all slots share to start processes.
 type forker struct {
-	birth *birth
-	mark  uint64 // 0 where groups tell tasks apart
-	null  int    // the null device
+	birth   *birth
+	machine *isolation.Machine // nil where there is none of the node's own
+	mark    uint64             // 0 where groups tell tasks apart
+	null    int                // the null device
 }
 
 // start starts the process of a task, on a thread that forks.
@@ -135,10 +143,21 @@ func (f *forker) start(th *thread, t *task) (pid int, at time.Time, err error) {
 		return 0, at, err
 	}
 	child := f.newborn(t)
-	pid, err = startProgram(t.spec, th.patient, func(file string) (int, error) {
-		at = time.Now()
-		return th.cradle.fork(file, child)
-	})
+	begin := func() (err error) {
+		pid, err = startProgram(t.spec, th.patient, func(file string) (int, error) {
+			at = time.Now()
+			return th.cradle.fork(file, child)
+		})
+		return err
+	}
+	if t.private {
+		err = f.machine.Private(s.number, begin)
+		if _, th.stranded = errors.AsType[*isolation.StrandedError](err); th.stranded && pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	} else {
+		err = begin()
+	}
 	// A thread that stays behind in a group would stop with it, so the task
 	// cannot be.
 	if left := th.leave(s); left != nil {

@@ -29,6 +29,9 @@ type Options struct {
 	// CgroupParent names the control group below which the node's are made, as
 	// a path below the mount point. Empty means to find one.
 	CgroupParent string
+	// Machine has tasks see a machine of the node's own, where the host allows
+	// it; nil leaves them the one that the keeper is on.
+	Machine *Machine
 	// Linger is how long a keeper waits with neither agent nor lease before it
 	// ends; 0 means ten minutes.
 	Linger time.Duration
@@ -159,6 +162,24 @@ func (k *Keeper) Shutdown(ctx context.Context) error {
 			return fmt.Errorf("shut keeper down: %w", err)
 		}
 		return nil
+	}
+}
+
+// Clear empties the machine of the node's own as if it had been started anew, see
+// [Options.Machine]. Nothing may run meanwhile.
+func (k *Keeper) Clear(ctx context.Context) error {
+	for {
+		s, err := k.wait(ctx)
+		if err != nil {
+			return err
+		}
+		if !s.welcome.Capabilities.Machine {
+			return nil
+		}
+		_, err = s.call(ctx, &Message{Clear: true})
+		if !errors.Is(err, errGone) { // else it died; the next one is told the same
+			return err
+		}
 	}
 }
 

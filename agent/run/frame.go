@@ -111,6 +111,7 @@ func (s *Spec) fields(f *fields) {
 	integer(f, &s.Limits.OpenFiles)
 	integer(f, &s.Room)
 	f.bool(&s.Yields)
+	f.bool(&s.Private)
 }
 
 func (u *User) fields(f *fields) {

@@ -123,7 +123,7 @@ func TestFrameOfAnotherVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := filled[Spec]()
-		want.Yields = false
+		want.Private = false
 		if diff := cmp.Diff(want, got.Start, asSent...); diff != "" {
 			t.Errorf("read (-want +got):\n%s", diff)
 		}

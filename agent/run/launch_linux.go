@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	"github.com/batchyard/batchyard/agent/link"
@@ -141,14 +140,12 @@ func (k *Keeper) dial(ctx context.Context) (*session, error) {
 // launch starts a keeper in a session of its own and waits until it says that
 // it is ready. It returns ErrBusy if another keeper of the node is alive.
 func (k *Keeper) launch(ctx context.Context) error {
-	config, err := json.Marshal(KeeperConfig{
-		Dir:          k.options.Dir,
-		Cgroups:      k.options.Cgroups,
-		CgroupParent: k.options.CgroupParent,
-		Build:        k.options.Build,
-		Linger:       k.options.Linger,
-	}, encoding())
-	if err != nil {
+	config := KeeperConfig{
+		Dir: k.options.Dir, Cgroups: k.options.Cgroups, CgroupParent: k.options.CgroupParent, Build: k.options.Build, Linger: k.options.Linger,
+		Machine: k.options.Machine, MemoryBytes: k.options.Node.MemoryBytes,
+	}
+	var input bytes.Buffer
+	if _, err := config.WriteTo(&input); err != nil {
 		return err
 	}
 	command := k.options.Command
@@ -172,7 +169,7 @@ func (k *Keeper) launch(ctx context.Context) error {
 	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives every context of this process
 	cmd.Dir = "/"
 	cmd.Env = append([]string{"BATCHYARD_KEEPER=" + k.options.Dir}, k.options.Env...)
-	cmd.Stdin = bytes.NewReader(config)
+	cmd.Stdin = &input
 	cmd.Stdout = out
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -218,12 +215,22 @@ func openLog(path string) (*os.File, error) {
 func (k *Keeper) awaitReady(ctx context.Context, ready *os.File) error {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err := awaitReady(ready)
+	pid, err := awaitReady(ready)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && !errors.Is(err, ErrBusy):
 		return fmt.Errorf("%w; see %s", err, filepath.Join(k.options.Dir, "keeper.log"))
+	case err == nil:
+		go reap(pid)
 	}
 	return err
+}
+
+// reap waits for a keeper that was started by the process which this one
+// started, and is its child all the same. One that is not is nobody's to wait for.
+func reap(pid int) {
+	if process, err := os.FindProcess(pid); err == nil {
+		_, _ = process.Wait()
+	}
 }

@@ -45,6 +45,7 @@ type Message struct {
 	Forget   []string     `json:"forget,omitempty"`
 	Lease    int64        `json:"lease,omitzero"`
 	List     bool         `json:"list,omitzero"`
+	Clear    bool         `json:"clear,omitzero"`
 	Shutdown bool         `json:"shutdown,omitzero"`
 	Bye      bool         `json:"bye,omitzero"`
 	// framed: the other end reads frames.
@@ -149,6 +150,22 @@ type KeeperConfig struct {
 	CgroupParent string        `json:"cgroupParent,omitempty"`
 	Build        string        `json:"build,omitempty"`
 	Linger       time.Duration `json:"linger"`
+	Machine      *Machine      `json:"machine,omitempty"`
+	// MemoryBytes is what all tasks together may have, 0 if that is not bounded.
+	MemoryBytes int64 `json:"memoryBytes,omitzero"`
+	// Inside is set by a keeper that starts itself again in namespaces of the
+	// node's own: the control groups that it has found, in their own form.
+	Inside string `json:"inside,omitempty"`
+}
+
+// WriteTo writes the configuration as ReadKeeperConfig reads it.
+func (c *KeeperConfig) WriteTo(w io.Writer) (int64, error) {
+	text, err := json.Marshal(c, encoding())
+	if err != nil {
+		return 0, fmt.Errorf("write configuration: %w", err)
+	}
+	n, err := w.Write(text)
+	return int64(n), err
 }
 
 // ReadKeeperConfig reads what a client has written.
@@ -169,12 +186,14 @@ type readiness struct {
 	Busy bool `json:"busy,omitzero"`
 	// Error says why this one cannot work, "" if it can.
 	Error string `json:"error,omitempty"`
+	// PID is the process that is the keeper, as the client numbers it.
+	PID int `json:"pid,omitzero"`
 }
 
-// Ready tells the client that started a keeper that it can be reached, or why
-// it cannot work if err is not nil.
-func Ready(out io.Writer, err error) error {
-	var r readiness
+// Ready tells the client that started a keeper by which process it can be
+// reached, or why it cannot work if err is not nil.
+func Ready(out io.Writer, pid int, err error) error {
+	r := readiness{PID: pid}
 	if err != nil {
 		r = readiness{Busy: errors.Is(err, ErrBusy), Error: err.Error()}
 	}
@@ -185,16 +204,16 @@ func Ready(out io.Writer, err error) error {
 }
 
 // awaitReady is the other end of Ready.
-func awaitReady(in io.Reader) error {
+func awaitReady(in io.Reader) (pid int, err error) {
 	var r readiness
 	if err := json.UnmarshalRead(in, &r); err != nil {
-		return fmt.Errorf("keeper ended at once: %w", err)
+		return 0, fmt.Errorf("keeper ended at once: %w", err)
 	}
 	switch {
 	case r.Busy:
-		return ErrBusy
+		return 0, ErrBusy
 	case r.Error != "":
-		return errors.New(r.Error)
+		return 0, errors.New(r.Error)
 	}
-	return nil
+	return r.PID, nil
 }

@@ -48,6 +48,10 @@ type Spec struct {
 	User *User `json:"user,omitempty"`
 	// Admin allows the task to gain privileges, as sudo does.
 	Admin bool `json:"admin,omitempty"`
+	// Private gives the task temporary files, shared memory and IPC objects of
+	// its own, which are gone when it has ended, where [Capabilities.Machine]
+	// says so.
+	Private bool `json:"private,omitempty"`
 	// Limits are this task's own, below those of the node.
 	Limits Limits `json:"limits,omitzero"`
 	// Room is how many task slots the execution takes.
@@ -185,6 +189,9 @@ type Capabilities struct {
 	Memory    bool `json:"memory"`
 	CPU       bool `json:"cpu"`
 	Processes bool `json:"processes"`
+	// Machine is true if tasks see a machine of the node's own, see
+	// [Options.Machine].
+	Machine bool `json:"machine,omitempty"`
 	// KillAll is true if no process of a task can hide from being killed.
 	KillAll bool `json:"killAll"`
 	// Missing tells an operator in sentences what is not enforced, and why.

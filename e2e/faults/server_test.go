@@ -123,7 +123,7 @@ func (s *server) configure(t *testing.T, o options, key string) {
 		data = %q
 		database = %q
 		listen = {api = %q, blob = %q}
-		nodes = {lease = %q}
+		nodes = {lease = %q, show = ["/var/tmp"]} # where tests and tasks meet
 		[[accounts]]
 		name = %q
 		key1 = %q

@@ -337,7 +337,8 @@ func spyProcess(process string) {
 	var pid int
 	_, err := fmt.Sscan(process, &pid)
 	do(err)
-	for _, signal := range []syscall.Signal{0, syscall.SIGCONT, syscall.SIGURG} {
+	// SIGCONT is everybody's in a session, and does nothing to who is not stopped.
+	for _, signal := range []syscall.Signal{0, syscall.SIGURG} {
 		if err := syscall.Kill(pid, signal); err == nil {
 			fmt.Println("signal", process)
 		}

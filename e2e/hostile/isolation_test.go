@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -79,10 +80,14 @@ func TestIsolation(t *testing.T) {
 			t.Errorf("the task has:\n%s", text)
 		}
 	})
-	t.Run("an administrator does not become the agent by its socket", func(t *testing.T) {
+	t.Run("nobody becomes the agent by nonsense on its socket", func(t *testing.T) {
 		t.Parallel()
-		// Root reaches the socket, so that this is about a node that must not fall by nonsense.
-		s.perform(t, "yard", as(role("noise", program, "noise "+socket), "pool", "admin"))
+		// Tasks do not see the socket, but who is root on the machine reaches it.
+		noise := exec.CommandContext(t.Context(), program)
+		noise.Env = []string{roleVariable + "=noise " + socket}
+		if out, err := noise.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
 		s.perform(t, "yard", shell("after", "true"))
 	})
 	t.Run("what tasks have in common is no way to each other's files", func(t *testing.T) {

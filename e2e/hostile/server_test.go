@@ -74,6 +74,7 @@ func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr, hosts
 		database = %q
 		listen = {api = %q, blob = %q}
 		fetch = {allow = [%s]}
+		nodes = {show = ["/var/tmp"]} # where tests and tasks meet
 		[[accounts]]
 		name = %q
 		key1 = %q

@@ -1,21 +1,22 @@
-package agent
+package disk
 
 import (
 	"errors"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
-// raze removes a name and all below it. What a task may have made to stand in
+// Raze removes a name and all below it. What a task may have made to stand in
 // the way is dealt with when it does: directories that their owner may not
 // write in, as tools like to leave behind; files that are immutable, which a
 // task with the rights of root can make; and folders in each other, each of
 // which takes a descriptor while those in it are removed.
-func raze(root *os.Root, name string) error {
+func Raze(root *os.Root, name string) error {
 	err := root.RemoveAll(name)
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
@@ -47,6 +48,22 @@ func raze(root *os.Root, name string) error {
 	}
 }
 
+// RazePath is Raze of a path that nobody else can change.
+func RazePath(name string) error {
+	root, err := os.OpenRoot(filepath.Dir(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return Raze(root, filepath.Base(name))
+}
+
+// maxRaze is how many folders in each other are removed in one go.
+const maxRaze = 200
+
 // unlock makes what is below a name removable. Folders that are too deep are
 // moved up into top.
 func unlock(root *os.Root, name, top string) error {
@@ -65,7 +82,7 @@ func unlock(root *os.Root, name, top string) error {
 		if err := root.Chmod(below, 0o700); err != nil { // before the walk reads it
 			return err
 		}
-		if strings.Count(below, "/")-strings.Count(top, "/") <= maxDeep {
+		if strings.Count(below, "/")-strings.Count(top, "/") <= maxRaze {
 			return nil
 		}
 		if err := root.Rename(below, freeName(root, top)); err != nil {

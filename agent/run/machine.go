@@ -1,0 +1,20 @@
+package run
+
+// Machine says what a node's tasks see instead of the machine that the node is
+// on: processes, IPC objects, temporary files and a host name of the node's own.
+// All paths are absolute and without symbolic links.
+type Machine struct {
+	// Name is the host name.
+	Name string `json:"name"`
+	// Root is the node's root directory, which has the same path inside and
+	// outside.
+	Root string `json:"root"`
+	// Scratch is a folder, closed to tasks, below which the node's /tmp and
+	// /var/tmp are kept, and those of tasks that have their own.
+	Scratch string `json:"scratch"`
+	// Hide are folders of which tasks see nothing but Root and Show.
+	Hide []string `json:"hide,omitempty"`
+	// Show are folders that tasks see as they are, although they are below one
+	// that is hidden or replaced.
+	Show []string `json:"show,omitempty"`
+}
