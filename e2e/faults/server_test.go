@@ -250,6 +250,9 @@ func (s *server) cleanUp(t *testing.T) {
 	case <-s.ended:
 		t.Error("the server has ended")
 	default:
+		if s.command == nil || s.command.Process == nil {
+			break // it has never begun
+		}
 		s.leave(t)
 		s.stop(t)
 	}

@@ -51,12 +51,18 @@ func taskProgram(t *testing.T) string {
 	}
 	folder := openFolder(t)
 	t.Cleanup(func() { os.RemoveAll(folder) })
-	from, err := os.Open(own)
+	return copyProgram(t, own, filepath.Join(folder, "task"))
+}
+
+// copyProgram copies a program that other users may not be able to reach, as below /root, and
+// returns the name of the copy, which all may run.
+func copyProgram(t *testing.T, program, name string) string {
+	t.Helper()
+	from, err := os.Open(program)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	name := filepath.Join(folder, "task")
 	to, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
 		t.Fatal(err)

@@ -182,6 +182,9 @@ func (s *server) start(t *testing.T) {
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("%v: run make build first", err)
 	}
+	if s.user != nil {
+		program = copyProgram(t, program, filepath.Join(s.folder, "batchyard")) // where that user can reach it
+	}
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -248,6 +251,9 @@ func (s *server) cleanUp(t *testing.T) {
 	case <-s.ended:
 		t.Error("the server has ended")
 	default:
+		if s.command == nil || s.command.Process == nil {
+			break // it has never begun
+		}
 		s.leave(t, ctx)
 		_ = s.command.Process.Signal(syscall.SIGTERM)
 		select {
