@@ -316,7 +316,7 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	}
 	a.fetcher = newFetcher(a, settings.AllowHosts)
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
-	a.files = &fileDesk{agent: a, answering: map[string]bool{}}
+	a.files = newFileDesk(a)
 	a.desk.find(a.keeper.Held())
 	a.desk.owed = readOwed(a)
 	return nil

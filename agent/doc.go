@@ -33,6 +33,9 @@
 //	disk.go         the node's share of the disk
 //	failure.go      errors in the protocol's words
 //	file.go         answers to file requests
+//	list.go         pages of lists of files
+//	health.go       what is wrong with the node
+//	starts.go       whether tasks start at all
 //
 // Processes are run by the node's keeper, which outlives the agent. The packages
 // below this one are, lowest first: link, the line to the keeper; run, what an

@@ -3,13 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"mime"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,52 +17,91 @@ import (
 	"github.com/batchyard/batchyard/disk"
 )
 
+// Bounds of the file requests that are worked on at a time: all others wait.
+// Lists look at many files; a read takes as long as its caller likes.
+const (
+	maxLists = 2
+	maxReads = 16
+)
+
 // fileDesk answers file requests, each once if that goes well.
 type fileDesk struct {
 	agent *Agent
+	lists chan struct{} // has one for each list under way
+	reads chan struct{} // and for each other request
 
 	mu        sync.Mutex
-	answering map[string]bool
+	answering map[string]*answering // guarded by mu
 }
 
-// take starts answers to the requests that are new. Those no longer named are
-// answered or given up by whoever asked.
-func (d *fileDesk) take(requests []batch.FileRequest) {
+// answering is a request that is worked on.
+type answering struct {
+	named  time.Time // when the call was sent whose answer named it last
+	cancel context.CancelFunc
+	// found is set when the answer is being sent. From then on the server, which
+	// has it, no longer names the request.
+	found bool
+}
+
+func newFileDesk(a *Agent) *fileDesk {
+	return &fileDesk{
+		agent: a, lists: make(chan struct{}, maxLists), reads: make(chan struct{}, maxReads), answering: map[string]*answering{},
+	}
+}
+
+// take starts answers to the requests that are new, of a call that was sent at
+// some time. Those no longer named are answered, or given up by whoever asked;
+// then nobody looks any further for an answer.
+func (d *fileDesk) take(requests []batch.FileRequest, sent time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	named := make(map[string]bool, len(requests))
 	for _, r := range requests {
 		named[r.ID] = true
-		if !d.answering[r.ID] {
-			d.answering[r.ID] = true
-			d.agent.work.Go(func() { d.answer(d.agent.working, r) })
+		if known := d.answering[r.ID]; known != nil {
+			known.named = sent
+			continue
 		}
+		ctx, cancel := context.WithCancel(d.agent.working)
+		d.answering[r.ID] = &answering{named: sent, cancel: cancel}
+		d.agent.work.Go(func() { d.answer(ctx, r) })
 	}
-	for id := range d.answering {
-		if !named[id] {
-			delete(d.answering, id)
+	for id, a := range d.answering {
+		if named[id] || sent.Before(a.named) {
+			continue
 		}
+		if !a.found {
+			a.cancel()
+		}
+		delete(d.answering, id)
 	}
 }
 
 // answer sends an answer. One that did not arrive is sent again if the request
 // is named again.
 func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
-	var answer batch.FileAnswer
-	var body io.ReadCloser
-	err := d.agent.guard("answer to a file request", func() (err error) {
-		answer, body, err = d.agent.tree.serve(r)
-		return err
-	})
-	if err != nil {
-		answer = batch.FileAnswer{Error: fileError(err), File: answer.File}
+	places := d.reads
+	if r.Op == batch.FileList {
+		places = d.lists
+	}
+	select {
+	case places <- struct{}{}:
+		defer func() { <-places }()
+	case <-ctx.Done():
+		return
+	}
+	answer, body := d.find(ctx, r)
+	if body != nil {
+		defer body.Close()
+	}
+	if ctx.Err() != nil || !d.sends(r.ID) {
+		return
 	}
 	var content io.Reader
 	if body != nil {
-		defer body.Close()
 		content = body
 	}
-	err = d.agent.Server.AnswerFile(ctx, r.ID, answer, content)
+	err := d.agent.guard("answer to a file request", func() error { return d.agent.Server.AnswerFile(ctx, r.ID, answer, content) })
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -72,6 +109,33 @@ func (d *fileDesk) answer(ctx context.Context, r batch.FileRequest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.answering, r.ID)
+}
+
+// find does what a request asks for.
+func (d *fileDesk) find(ctx context.Context, r batch.FileRequest) (answer batch.FileAnswer, body io.ReadCloser) {
+	err := d.agent.guard("file request", func() (err error) {
+		answer, body, err = d.agent.tree.serve(ctx, r)
+		return err
+	})
+	if err != nil {
+		answer = batch.FileAnswer{Error: fileError(err), File: answer.File}
+	}
+	if err == nil && r.Op == batch.FileDelete {
+		d.agent.disk.removed()
+	}
+	return answer, body
+}
+
+// sends notes that an answer is about to be sent, false if nobody asks for it
+// any more.
+func (d *fileDesk) sends(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.answering[id]
+	if a != nil {
+		a.found = true
+	}
+	return a != nil
 }
 
 func fileError(err error) *batch.FileError {
@@ -98,7 +162,7 @@ type shelf struct {
 }
 
 // serve does what a request asks. The body, if any, is the caller's to close.
-func (t *tree) serve(r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
+func (t *tree) serve(ctx context.Context, r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
 	s := shelf{root: t.root}
 	if r.Job != "" {
 		place := taskPlace(r.Job, r.Task)
@@ -115,7 +179,7 @@ func (t *tree) serve(r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, erro
 	name := path.Join(".", path.Clean("/" + r.Path)[1:])
 	switch r.Op {
 	case batch.FileList:
-		answer, err := s.list(name, r)
+		answer, err := s.list(ctx, name, r)
 		return answer, nil, err
 	case batch.FileStat:
 		info, err := s.root.Stat(name)
@@ -214,104 +278,6 @@ func (t *tree) delete(s shelf, name string, r batch.FileRequest) (err error) {
 	}
 	if err := s.root.Remove(name); err != nil {
 		return batch.Errorf(batch.CodeUnsupportedOnDirectory, "The directory is not empty; deleting it needs recursive=true.")
-	}
-	return nil
-}
-
-const (
-	// maxListed bounds a page of a listing.
-	maxListed = 1000
-	// maxDeep bounds the folders in each other that a listing goes into. Each
-	// costs the more the deeper it is, and a task can make them by the million.
-	maxDeep = 200
-	// listTime bounds the search for the entries of a page.
-	listTime = 20 * time.Second
-)
-
-// list pages through a directory. Names are relative to the shelf and sorted by
-// their parts, folders before what is in them.
-func (s shelf) list(start string, r batch.FileRequest) (batch.FileAnswer, error) {
-	answer := batch.FileAnswer{Files: []batch.File{}}
-	most := maxListed
-	if r.Max > 0 {
-		most = min(r.Max, maxListed)
-	}
-	if info, err := s.root.Stat(start); err != nil || !info.IsDir() {
-		return answer, batch.Errorf(batch.CodeFilePathNotFound, "The specified directory does not exist.")
-	}
-	if below, ok := folderOf(r); ok {
-		if info, err := s.root.Stat(below); err != nil || !info.IsDir() {
-			return answer, nil // nothing has a name that begins so
-		}
-		start = below
-	}
-	begun := time.Now()
-	err := fs.WalkDir(s.root.FS(), start, func(shown string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return skipGone(entry)
-		}
-		if shown == start {
-			return nil
-		}
-		if time.Since(begun) > listTime {
-			answer.More = true
-			return fs.SkipAll
-		}
-		if comesAfter(shown, r.After) && strings.HasPrefix(shown, r.Prefix) {
-			if len(answer.Files) == most {
-				answer.More = true
-				return fs.SkipAll
-			}
-			if info, err := entry.Info(); err == nil {
-				answer.Files = append(answer.Files, describe(shown, info))
-			}
-		}
-		if entry.IsDir() && (!r.Recursive || outside(shown, r) || strings.Count(shown, "/") >= maxDeep) {
-			return fs.SkipDir
-		}
-		return nil
-	})
-	if err != nil {
-		return answer, fmt.Errorf("list directory: %w", err)
-	}
-	if answer.More && len(answer.Files) == 0 {
-		return answer, batch.Errorf(batch.CodeOperationTimedOut, "The directory has too many entries to find those that were asked for in time.")
-	}
-	return answer, nil
-}
-
-// folderOf is the folder whose direct children a list is of that does not go
-// into folders and whose names begin with the path of one: so tools open
-// folders, startswith(name,'wd/out/').
-func folderOf(r batch.FileRequest) (string, bool) {
-	end := strings.LastIndexByte(r.Prefix, '/')
-	if r.Recursive || r.Path != "" || end < 0 || !fs.ValidPath(r.Prefix[:end]) {
-		return "", false
-	}
-	return r.Prefix[:end], true
-}
-
-// outside tells that nothing in a folder can be on the page.
-func outside(folder string, r batch.FileRequest) bool {
-	inside := folder + "/"
-	if !strings.HasPrefix(inside, r.Prefix) && !strings.HasPrefix(r.Prefix, inside) {
-		return true
-	}
-	return r.After != "" && !strings.HasPrefix(r.After, inside) && !comesAfter(inside, r.After)
-}
-
-// comesAfter compares paths part by part, as the walk goes.
-func comesAfter(name, after string) bool {
-	if after == "" {
-		return true
-	}
-	return slices.Compare(strings.Split(name, "/"), strings.Split(after, "/")) > 0
-}
-
-// skipGone passes over what a task removed or closed while we looked.
-func skipGone(entry fs.DirEntry) error {
-	if entry != nil && entry.IsDir() {
-		return fs.SkipDir
 	}
 	return nil
 }

@@ -1,7 +1,10 @@
 package agent_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -308,4 +311,122 @@ func TestFileDelete(t *testing.T) {
 	if !exists("/tmp") || !exists(n.folder+"/secret") || !exists(n.path("workitems")) {
 		t.Error("something outside was deleted")
 	}
+}
+
+func TestLargeLists(t *testing.T) {
+	t.Parallel()
+	pages := func(n *node, r batch.FileRequest) (all []string, sizes []int) {
+		r.Op, r.Recursive = batch.FileList, true
+		for {
+			page := n.ask(r)
+			if page.Error != nil {
+				t.Fatalf("after %q: %+v", r.After, page.Error)
+			}
+			sizes = append(sizes, len(page.Files))
+			all = append(all, names(page.Files)...)
+			if !page.More {
+				return all, sizes
+			}
+			r.After = page.Files[len(page.Files)-1].Name
+		}
+	}
+
+	t.Run("a folder of many files, read in pieces", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t)
+		n.booted(1)
+		var want []string
+		for i := range 5000 {
+			name := fmt.Sprintf("shared/%05d", i*7919%100_000)
+			if i%50 == 0 {
+				want = append(want, name+"/", name+"/in")
+				if err := errors.Join(os.Mkdir(n.path(name), 0o755), os.WriteFile(n.path(name, "in"), nil, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			want = append(want, name)
+			if err := os.WriteFile(n.path(name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slices.Sort(want)
+		got, sizes := pages(n, batch.FileRequest{Prefix: "shared/"})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		if len(sizes) != 6 || sizes[0] != 1000 {
+			t.Errorf("pages have %d files", sizes)
+		}
+	})
+
+	t.Run("a page ends by the bytes of its names too", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t)
+		n.booted(1)
+		root, err := os.OpenRoot(n.path("shared"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		deep := strings.Repeat(strings.Repeat("d", 250)+"/", 15)
+		if err := root.MkdirAll(deep, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 900 {
+			f, err := root.Create(deep + fmt.Sprintf("%03d", i) + strings.Repeat("\x01", 200))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		}
+		got, sizes := pages(n, batch.FileRequest{Prefix: "shared/"})
+		if len(got) != 915 || len(sizes) < 3 {
+			t.Errorf("%d files on pages of %d", len(got), sizes)
+		}
+	})
+
+	t.Run("few at a time, and none for who has gone", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t)
+		n.booted(1)
+		for i := range 2000 {
+			if err := os.WriteFile(n.path("shared", fmt.Sprint(i)), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.mu.Lock()
+		n.stall = make(chan struct{})
+		n.mu.Unlock()
+		waiting := map[string]chan fileAnswer{}
+		n.change(func() {
+			for i := range 64 {
+				id := fmt.Sprint("list", i)
+				waiting[id] = make(chan fileAnswer, 1)
+				n.files[id] = waiting[id]
+				n.orders.Files = append(n.orders.Files, batch.FileRequest{ID: id, Op: batch.FileList, Recursive: true})
+			}
+		})
+		n.until("lists are answered", func() bool { return n.stalled == 2 })
+		n.change(func() { // all but one go
+			for id := range waiting {
+				if id != "list63" {
+					n.giveUp(id)
+				}
+			}
+		})
+		applied := n.orders.Revision
+		n.until("the node knows", func() bool { return n.report.Revision == applied })
+		n.mu.Lock()
+		close(n.stall)
+		n.mu.Unlock()
+		if got := <-waiting["list63"]; got.Error != nil || len(got.Files) != 1000 {
+			t.Errorf("who stayed got %d files, %+v", len(got.Files), got.Error)
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.stalled > 4 {
+			t.Errorf("%d lists were answered", n.stalled)
+		}
+	})
 }

@@ -275,7 +275,7 @@ func (c *calls) finish() {
 func (c *calls) apply(orders batch.NodeOrders, sent time.Time) {
 	a := c.agent
 	c.takeLease(orders.Lease.Std(), sent)
-	a.files.take(orders.Files)
+	a.files.take(orders.Files, sent)
 	switch before := a.desk.applied(); {
 	case orders.Revision == before && sent.Before(c.applied),
 		orders.Revision < before && sent.Before(c.risen):

@@ -33,7 +33,10 @@ type server struct {
 	down     error // the answer to all calls, if set
 	lose     int   // so many answers more are lost
 	left     bool
-	files    map[string]chan fileAnswer
+	files    map[string]chan fileAnswer // who waits for answers
+	told     map[string]bool            // of which requests the node was told
+	stall    chan struct{}              // answers to file requests wait for it, if set
+	stalled  int                        // how many have
 	instance string
 }
 
@@ -52,7 +55,7 @@ var errDown = errors.New("the server is down")
 
 func newServer(t testing.TB) *server {
 	return &server{
-		t: t, news: make(chan struct{}), lease: time.Minute, files: map[string]chan fileAnswer{},
+		t: t, news: make(chan struct{}), lease: time.Minute, files: map[string]chan fileAnswer{}, told: map[string]bool{},
 		orders: batch.NodeOrders{Revision: 1, Boot: 1},
 		settings: batch.NodeSettings{
 			Version: 1, Account: "myaccount", AccountURL: "https://myaccount.region.example", Pool: "mypool", Node: "tvmps_1_d",
@@ -95,7 +98,7 @@ func (s *server) hold(ctx context.Context, report batch.NodeReport) error {
 	s.waiting++
 	mine := s.waiting
 	for s.down == nil && s.waiting == mine && report.Revision == s.orders.Revision &&
-		report.Settings == s.settings.Version && len(s.orders.Files) == 0 {
+		report.Settings == s.settings.Version && !s.asked() {
 		news := s.news
 		s.mu.Unlock()
 		select {
@@ -156,8 +159,21 @@ func (s *server) answer(report batch.NodeReport) batch.NodeOrders {
 		}
 	}
 	orders.Removals, orders.Files = slices.Clone(s.orders.Removals), slices.Clone(s.orders.Files)
-	s.orders.Files = nil
+	for _, r := range orders.Files {
+		s.told[r.ID] = true
+	}
 	return orders
+}
+
+// asked tells whether there is a request for a file that the node does not know.
+func (s *server) asked() bool {
+	return slices.ContainsFunc(s.orders.Files, func(r batch.FileRequest) bool { return !s.told[r.ID] })
+}
+
+// giveUp takes back a request for a file. The caller holds the lock.
+func (s *server) giveUp(id string) {
+	delete(s.files, id)
+	s.orders.Files = slices.DeleteFunc(s.orders.Files, func(r batch.FileRequest) bool { return r.ID == id })
 }
 
 // AnswerFile is the agent's answer to a file request.
@@ -171,11 +187,18 @@ func (s *server) AnswerFile(_ context.Context, id string, answer batch.FileAnswe
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if stall := s.stall; stall != nil {
+		s.stalled++
+		s.changed()
+		s.mu.Unlock()
+		<-stall
+		s.mu.Lock()
+	}
 	waiting := s.files[id]
 	if waiting == nil {
 		return batch.Errorf(batch.CodeResourceNotFound, "Nobody waits.")
 	}
-	delete(s.files, id)
+	s.giveUp(id)
 	waiting <- fileAnswer{answer, string(content)}
 	return nil
 }

@@ -75,10 +75,10 @@ func (r *Room) OpenFile(ctx context.Context, target control.FileTarget, request 
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if r.files.take(node, request.ID) == nil {
-		if stream := <-w.answer; stream.Body != nil { // its sender was faster
-			stream.Body.Close()
-		}
+	if r.files.take(node, request.ID) != nil {
+		r.memory.wake(node) // which need not look any further
+	} else if stream := <-w.answer; stream.Body != nil { // its sender was faster
+		stream.Body.Close()
 	}
 	return nil, err
 }
