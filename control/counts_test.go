@@ -210,6 +210,9 @@ func (m *machine) bind(rt *rapid.T) error {
 	seen := map[store.TaskRef]bool{}
 	for range rapid.IntRange(1, 6).Draw(rt, "tasks") {
 		ref := store.TaskRef{Job: m.job(rt), Task: m.taskID(rt)}
+		if j, err := m.y.Job(ctx(m.y.t), acct, ref.Job); err != nil || j.PoolInfo.PoolID != m.pool {
+			continue // no scheduler looks for its tasks here
+		}
 		if !seen[ref] {
 			list = append(list, control.Assignment{TaskRef: ref, Node: m.node(rt).id})
 		}
