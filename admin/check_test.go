@@ -74,6 +74,12 @@ func TestDamage(t *testing.T) {
 		{name: "a node counts wrongly", want: []string{"node-counts"}, damage: func(h *house) {
 			h.change(`UPDATE node SET bound_slots = 3, free = 1 WHERE bound_tasks = 2`)
 		}},
+		{name: "a task has lost its specification", want: []string{"task-without-specification"}, held: true, damage: func(h *house) {
+			h.change(`DELETE FROM specification WHERE id = 'waits'`)
+		}},
+		{name: "a specification is of no task", want: []string{"specification-without-task"}, damage: func(h *house) {
+			h.change(`INSERT INTO specification (account, job, id, body) VALUES ('acct', 'job', 'ghost', '{}')`)
+		}},
 		{name: "a queue has lost its head", want: []string{"queue"}, damage: func(h *house) {
 			h.change(`UPDATE queue SET head = NULL`)
 		}},

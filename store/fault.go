@@ -54,6 +54,8 @@ const queueAgain = `
 const (
 	poolGone     = `NOT EXISTS (SELECT 1 FROM pool WHERE pool.account = node.account AND pool.id = node.pool)`
 	jobGone      = `NOT EXISTS (SELECT 1 FROM job WHERE job.account = task.account AND job.id = task.job)`
+	unspecified  = `NOT EXISTS (SELECT 1 FROM specification AS s WHERE s.account = task.account AND s.job = task.job AND s.id = task.id)`
+	taskGone     = `NOT EXISTS (SELECT 1 FROM task WHERE task.account = specification.account AND task.job = specification.job AND task.id = specification.id)`
 	holderGone   = `task.bound AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = task.node AND node.account = task.account)`
 	removerGone  = `NOT EXISTS (SELECT 1 FROM node WHERE node.id = removal.node)`
 	runsNowhere  = `NOT task.bound AND task.state IN ('preparing', 'running')`
@@ -175,8 +177,19 @@ func rules() []rule {
 			find: `SELECT ` + atTask + `, 'there is no such job' FROM task WHERE ` + jobGone,
 			fix: []string{
 				`DELETE FROM task WHERE ` + jobGone,
+				`DELETE FROM specification WHERE ` + taskGone,
 				`DELETE FROM queue WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.account = queue.account AND job.id = queue.job)`,
 			},
+		},
+		{
+			kind: "task-without-specification", mend: "delete the task, of which nobody knows what it is to run", unbinds: true,
+			find: `SELECT ` + atTask + `, 'its specification is lost' FROM task WHERE NOT ` + jobGone + ` AND ` + unspecified,
+			fix:  []string{`DELETE FROM task WHERE ` + unspecified},
+		},
+		{
+			kind: "specification-without-task", mend: "forget it",
+			find: `SELECT 'specification ' || account || '/' || job || '/' || id, 'there is no such task' FROM specification WHERE ` + taskGone,
+			fix:  []string{`DELETE FROM specification WHERE ` + taskGone},
 		},
 		{
 			kind: "task-completed-and-held", mend: "take it from the node",

@@ -55,29 +55,11 @@ func (tx *Tx) RetainedUntil(node batch.NodeID) (until time.Time, kept bool, err 
 // RunsByRef returns the named tasks, as far as they exist, in any order and in
 // the short form.
 func (tx *Tx) RunsByRef(account batch.AccountName, refs []TaskRef) ([]batch.Task, error) {
-	return byRef(tx, account, refs, taskColumns+", "+ownJobName, scanShort)
+	return byRef(tx, "task", account, refs, taskColumns+", "+ownJobName, scanShort)
 }
 
-// Specification is a task as it was specified.
-type Specification struct {
-	Job  batch.JobID // its key
-	Task batch.TaskSpecification
-}
-
-// SpecificationsByRef returns how the named tasks were specified, as far as they
-// exist, in any order.
-func (tx *Tx) SpecificationsByRef(account batch.AccountName, refs []TaskRef) ([]Specification, error) {
-	return byRef(tx, account, refs, "task.job, body", func(row scanner) (s Specification, err error) {
-		var body []byte
-		if err := row.Scan(&s.Job, &body); err != nil {
-			return s, err
-		}
-		return s, decode(body, &s.Task)
-	})
-}
-
-// byRef reads columns of named tasks.
-func byRef[T any](tx *Tx, account batch.AccountName, refs []TaskRef, columns string, scan func(scanner) (T, error)) ([]T, error) {
+// byRef reads columns of named tasks from a table that has their keys.
+func byRef[T any](tx *Tx, table string, account batch.AccountName, refs []TaskRef, columns string, scan func(scanner) (T, error)) ([]T, error) {
 	var items []T
 	for from, to := range cut(len(refs)) {
 		args := make([]any, 1, 1+2*(to-from))
@@ -88,8 +70,8 @@ func byRef[T any](tx *Tx, account batch.AccountName, refs []TaskRef, columns str
 		rows, err := tx.Query(`
 			SELECT `+columns+`
 			FROM (VALUES `+tuples(2, to-from, "text", "text")+`) AS v
-			CROSS JOIN task -- cross: SQLite shall begin with the values
-			WHERE task.account = $1 AND task.job = v.column1 AND task.id = v.column2`, args...)
+			CROSS JOIN `+table+` -- cross: SQLite shall begin with the values
+			WHERE `+table+`.account = $1 AND `+table+`.job = v.column1 AND `+table+`.id = v.column2`, args...)
 		some, err := all("get tasks", rows, err, scan)
 		if err != nil {
 			return nil, err

@@ -4,9 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"path"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 )
@@ -32,6 +36,9 @@ func versions(ctx context.Context, dialect goose.Dialect, pool *sql.DB, options 
 	if err != nil {
 		return nil, 0, 0, err
 	}
+	if dialect == goose.DialectSQLite3 {
+		files = clustered{files}
+	}
 	options = append(options, goose.WithDisableGlobalRegistry(true))
 	p, err = goose.NewProvider(dialect, pool, files, options...)
 	if err != nil {
@@ -52,6 +59,35 @@ func LatestSchema() (int64, error) {
 	}
 	return goose.NumericComponent(files[len(files)-1])
 }
+
+// clustered are the steps as SQLite takes them. The mark of a table that is kept
+// in the order of its key becomes SQLite's word for that: the key is then no
+// second tree beside the rows. PostgreSQL has no such tables, and sees a comment.
+type clustered struct{ fs.FS }
+
+const clusteredMark, clusteredWord = "/* clustered */", "WITHOUT ROWID"
+
+// Open opens a step.
+func (c clustered) Open(name string) (fs.File, error) {
+	file, err := c.FS.Open(name)
+	if err != nil || path.Ext(name) != ".sql" {
+		return file, err
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return step{file, strings.NewReader(strings.ReplaceAll(string(text), clusteredMark, clusteredWord))}, nil
+}
+
+// step is a file with another text.
+type step struct {
+	fs.File
+	text io.Reader
+}
+
+// Read reads that text.
+func (s step) Read(p []byte) (int, error) { return s.text.Read(p) }
 
 // up takes the missing steps.
 func up(ctx context.Context, log *slog.Logger, p *goose.Provider) error {

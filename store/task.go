@@ -15,10 +15,14 @@ type TaskRef struct {
 	Task batch.TaskID
 }
 
+// A task is two rows: how it was specified, which is seldom read, in table
+// specification, and everything that changes with its state, with copies of what
+// the scheduler and the nodes' reports need of the specification, in table task.
+//
 // A task is read in one of two forms. The full form has all of it. The short
 // form leaves out the specification but for the ID, RequiredSlots, and, in
 // Constraints, MaxTaskRetryCount and RetentionTime: enough for every verb that
-// changes the state, and cheap, since no JSON is decoded.
+// changes the state, and cheap, since only one row is read and no JSON is decoded.
 
 // taskColumns is the short form. It needs the job's name beside it.
 const taskColumns = `task.account, task.job, task.id, task.name, task.seq, task.slots, task.max_retries, task.retention, task.stamp, task.created,
@@ -35,7 +39,7 @@ const ownJobName = `(SELECT job.name FROM job WHERE job.account = task.account A
 // Task returns the task, or ErrNotFound.
 func (tx *Tx) Task(account batch.AccountName, job batch.JobID, id batch.TaskID) (batch.Task, error) {
 	return one("get task", tx.QueryRow(`
-		SELECT `+taskColumns+`, `+jobName+`, body
+		SELECT `+taskColumns+`, `+jobName+`, `+taskBody+`
 		FROM task
 		WHERE account = $1 AND job = $2 AND id = $3`, string(account), batch.Key(job), batch.Key(id)), scanTask)
 }
@@ -43,7 +47,7 @@ func (tx *Tx) Task(account batch.AccountName, job batch.JobID, id batch.TaskID) 
 // Tasks returns the tasks of a job.
 func (tx *Tx) Tasks(account batch.AccountName, job batch.JobID, list List) ([]batch.Task, error) {
 	text, args := list.query(`
-		SELECT `+taskColumns+`, `+jobName+`, body
+		SELECT `+taskColumns+`, `+jobName+`, `+taskBody+`
 		FROM task
 		WHERE account = $1 AND job = $2`, "id", string(account), batch.Key(job))
 	rows, err := tx.Query(text, args...)
@@ -52,7 +56,7 @@ func (tx *Tx) Tasks(account batch.AccountName, job batch.JobID, list List) ([]ba
 
 // TasksByRef returns the named tasks, as far as they exist, in any order.
 func (tx *Tx) TasksByRef(account batch.AccountName, refs []TaskRef) ([]batch.Task, error) {
-	return byRef(tx, account, refs, taskColumns+", "+ownJobName+", body", scanTask)
+	return byRef(tx, "task", account, refs, taskColumns+", "+ownJobName+", "+taskBody, scanTask)
 }
 
 // BoundTasks returns the tasks that a node holds, in the short form.
@@ -131,25 +135,25 @@ func (tx *Tx) InsertTasks(tasks []batch.Task) (inserted []bool, err error) {
 
 func (tx *Tx) insertTasks(tasks []batch.Task, inserted []bool) error {
 	t := &tasks[0]
-	args := make([]any, 5, 5+10*len(tasks))
+	args, bodies := make([]any, 5, 5+9*len(tasks)), make([]string, len(tasks))
 	args[0], args[1], args[2], args[3], args[4] = string(t.Account), batch.Key(t.Job), string(t.Pool), int64(t.Stamp), t.CreationTime.UnixMicro()
 	for i := range tasks {
 		t := &tasks[i]
-		body, err := encode(&t.TaskSpecification)
-		if err != nil {
+		var err error
+		if bodies[i], err = encode(&t.TaskSpecification); err != nil {
 			return err
 		}
 		args = append(args, batch.Key(t.ID), name(t.ID), t.DisplayName, t.Sequence, t.RequiredSlots, affinity(t),
-			*t.Constraints.MaxTaskRetryCount, int64(*t.Constraints.RetentionTime), t.Attempt, body)
+			*t.Constraints.MaxTaskRetryCount, int64(*t.Constraints.RetentionTime), t.Attempt)
 	}
 	n, err := tx.Exec(`
 		INSERT INTO task (account, job, pool_name, stamp, created, changed, id, name, display_name, seq, slots, affinity,
-			max_retries, retention, attempt, body,
+			max_retries, retention, attempt,
 			state, prev_state, node, bound, release, retry_count, requeue_count, result)
 		SELECT $1, $2, $3, CAST($4 AS bigint), CAST($5 AS bigint), CAST($5 AS bigint),
-			v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10,
+			v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9,
 			'active', '', '', FALSE, '', 0, 0, ''
-		FROM (VALUES `+tuples(6, len(tasks), "text", "text", "text", "bigint", "bigint", "text", "bigint", "bigint", "bigint", "jsontext")+`) AS v
+		FROM (VALUES `+tuples(6, len(tasks), "text", "text", "text", "bigint", "bigint", "text", "bigint", "bigint", "bigint")+`) AS v
 		WHERE TRUE
 		ON CONFLICT DO NOTHING`, args...)
 	if err != nil {
@@ -159,9 +163,10 @@ func (tx *Tx) insertTasks(tasks []batch.Task, inserted []bool) error {
 		for i := range inserted {
 			inserted[i] = true
 		}
-		return nil
+	} else if err := tx.whichInserted(tasks, inserted); err != nil {
+		return err
 	}
-	return tx.whichInserted(tasks, inserted)
+	return tx.insertSpecifications(tasks, inserted, bodies)
 }
 
 // whichInserted looks which rows are ours, by their sequence numbers.
@@ -242,23 +247,23 @@ func (tx *Tx) expires(t *batch.Task) any {
 // UpdateTask writes the whole task, its specification included. ErrNotFound if
 // it is gone.
 func (tx *Tx) UpdateTask(t *batch.Task) error {
-	body, err := encode(&t.TaskSpecification)
-	if err != nil {
-		return err
-	}
 	args, err := tx.runArgs([]any{string(t.Account), batch.Key(t.Job), batch.Key(t.ID)}, t)
 	if err != nil {
 		return err
 	}
 	args = append(args, t.DisplayName, t.RequiredSlots, affinity(t),
-		*t.Constraints.MaxTaskRetryCount, int64(*t.Constraints.RetentionTime), string(t.Pool), body)
-	return tx.changeOne("update task", `
+		*t.Constraints.MaxTaskRetryCount, int64(*t.Constraints.RetentionTime), string(t.Pool))
+	err = tx.changeOne("update task", `
 		UPDATE task
 		SET state = $4, changed = $5, prev_state = $6, prev_changed = $7, node = $8, bound = $9, attempt = $10, release = $11,
 			stamp = $12, start_at = $13, end_at = $14, exit_code = $15, failure = $16, retry_count = $17, retried_at = $18,
 			requeue_count = $19, requeued_at = $20, result = $21, expires = $22,
-			display_name = $23, slots = $24, affinity = $25, max_retries = $26, retention = $27, pool_name = $28, body = $29
+			display_name = $23, slots = $24, affinity = $25, max_retries = $26, retention = $27, pool_name = $28
 		WHERE account = $1 AND job = $2 AND id = $3`, args...)
+	if err != nil {
+		return err
+	}
+	return tx.saveSpecification(t)
 }
 
 // SaveRuns writes what a run changes of tasks of one account, which may be in
@@ -294,6 +299,9 @@ func (tx *Tx) SaveRuns(tasks []batch.Task) error {
 
 // DeleteTask removes a task. ErrNotFound if it is gone.
 func (tx *Tx) DeleteTask(account batch.AccountName, job batch.JobID, id batch.TaskID) error {
+	if err := tx.dropSpecification(account, job, id); err != nil {
+		return err
+	}
 	return tx.changeOne("delete task", `
 		DELETE FROM task
 		WHERE account = $1 AND job = $2 AND id = $3`, string(account), batch.Key(job), batch.Key(id))
@@ -302,6 +310,9 @@ func (tx *Tx) DeleteTask(account batch.AccountName, job batch.JobID, id batch.Ta
 // DeleteTasks removes tasks of a job, at most limit, whatever their state. It
 // says how many, and on which nodes they ran.
 func (tx *Tx) DeleteTasks(account batch.AccountName, job batch.JobID, limit int) (n int, nodes []batch.NodeID, err error) {
+	if err := tx.dropSpecifications(account, job, limit); err != nil {
+		return 0, nil, err
+	}
 	rows, err := tx.Query(`
 		DELETE FROM task
 		WHERE account = $1 AND job = $2 AND id IN (

@@ -31,7 +31,7 @@ func (d Detail) columns() (string, func(scanner) (batch.Task, error)) {
 	case TaskRun:
 		return taskColumns + ", " + jobName, scanShort
 	}
-	return taskColumns + ", " + jobName + ", body", scanTask
+	return taskColumns + ", " + jobName + ", " + taskBody, scanTask
 }
 
 func scanState(row scanner) (batch.Task, error) {
