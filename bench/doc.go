@@ -14,7 +14,10 @@
 //	add.go        adding tasks, at full speed or at a given one
 //	spawn.go      the raw cost of starting processes
 //	noop.go       the smallest program there is
+//	work.go       commits, reports and statements, and idle processors
 //	drain.go      rows 1, 2, 4 and 15: running tasks
+//	variant.go    rows 1a to 1c: the first second, slow commits
+//	seen.go       row 17: how soon a client sees a task completed
 //	submit.go     rows 5 and 6: adding tasks
 //	latency.go    row 7: how soon a task starts
 //	million.go    rows 8 to 11 and 14: a million tasks that wait

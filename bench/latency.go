@@ -39,9 +39,9 @@ func (b *bench) measureLatency(ctx context.Context) (err error) {
 	}
 	half, most := median(p50), median(p99)
 	f := figure{
-		row: "7", what: "submit to start, idle node", goal: "p50 ≤ 3 ms, p99 ≤ 15 ms / 1.5, 6",
+		row: "7", what: "submit to start, idle node", goal: "p50 ≤ 2 ms, p99 ≤ 6 ms / 1.2, 4",
 		value:   fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", half, most),
-		verdict: worst(atMost(half, 3, 1.5), atMost(most, 15, 6)),
+		verdict: worst(atMost(half, 2, 1.2), atMost(most, 6, 4)),
 		how: fmt.Sprintf("%d tasks a round, from before the call to the task's own clock, the loading of `date` included; seen completed after %.1f ms; p50 %s, p99 %s",
 			b.latency, median(ends), spread("%.1f", p50), spread("%.1f", p99)),
 	}

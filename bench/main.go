@@ -17,10 +17,12 @@ import (
 // options are what is measured, and the sizes.
 type options struct {
 	binary   string
+	slow     string
 	data     string
 	rows     string
 	rounds   int
 	tasks    int
+	first    int
 	submit   int
 	million  int
 	latency  int
@@ -38,10 +40,12 @@ func main() {
 	}
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/batchyard", "the program to measure")
+	flag.StringVar(&o.slow, "slow-binary", ".cache/bench/batchyard-slow", "the same, built with -tags slowcommit")
 	flag.StringVar(&o.data, "data", "", "folder for data, on the disk to measure; default a temporary one")
 	flag.StringVar(&o.rows, "rows", "", "rows to measure, as 1,4; default all")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each row is measured; the median counts")
 	flag.IntVar(&o.tasks, "tasks", 10_000, "tasks of a run")
+	flag.IntVar(&o.first, "first", 3_000, "tasks of a run that the first second decides")
 	flag.IntVar(&o.submit, "submit", 100_000, "tasks of a submission")
 	flag.IntVar(&o.million, "million", 1_000_000, "tasks that wait in rows 8 to 11 and 14")
 	flag.IntVar(&o.latency, "latency", 300, "tasks started one by one")
@@ -69,6 +73,9 @@ func (b *bench) parts() []part {
 	return []part{
 		{[]string{"0"}, b.measureSpawning},
 		{[]string{"1", "2", "4", "15"}, b.measureDraining},
+		{[]string{"1a"}, b.measureFirstSecond},
+		{[]string{"1b", "1c"}, b.measureSlowCommits},
+		{[]string{"17"}, b.measureSeen},
 		{[]string{"5", "6"}, b.measureSubmission},
 		{[]string{"7"}, b.measureLatency},
 		{[]string{"13"}, b.measureSimulated},

@@ -27,6 +27,7 @@ import (
 type server struct {
 	*client.Client
 	binary  string
+	env     []string // beside this program's own
 	command *exec.Cmd
 	data    string   // folder of the database
 	folders []string // to be removed
@@ -39,8 +40,9 @@ func (b *bench) startServer(ctx context.Context) (*server, error) {
 	return newServer(ctx, b.binary, b.data)
 }
 
-func newServer(ctx context.Context, binary, parent string) (*server, error) {
-	s := &server{binary: binary}
+// newServer starts a program with some of its environment.
+func newServer(ctx context.Context, binary, parent string, env ...string) (*server, error) {
+	s := &server{binary: binary, env: env}
 	if err := s.makeFolders(parent); err != nil {
 		return nil, errors.Join(err, s.remove())
 	}
@@ -82,6 +84,7 @@ func (s *server) start(ctx context.Context) error {
 		"--listen", "127.0.0.1:0", "--blob-listen", "127.0.0.1:0", "--debug-listen", s.debug, "--log-level", "error")
 	s.command.Cancel = func() error { return s.command.Process.Signal(syscall.SIGTERM) }
 	s.command.Stderr = os.Stderr
+	s.command.Env = append(os.Environ(), s.env...)
 	stdout, err := s.command.StdoutPipe()
 	if err != nil {
 		return err

@@ -21,13 +21,14 @@ import (
 type spawned struct {
 	rate float64
 	cpu  float64 // microseconds of processor time a process
+	idle float64 // microseconds a process that processors had nothing to do; 0 is not measured
 }
 
 // spawn starts a program many times from two threads, the cheapest way there
 // is without anything around it: sharing memory with the child until it runs
 // the program (vfork). With folders each gets a directory, a working directory
-// in it and files for its output, in memory, and a session of its own, as a
-// task has.
+// in it and files for its output, in memory, and a process group of its own,
+// as a task has.
 func spawn(ctx context.Context, program string, count int, folders bool) (s spawned, err error) {
 	root, err := os.MkdirTemp(memoryFolder, "batchyard-spawn-")
 	if err != nil {
@@ -64,7 +65,7 @@ func spawn(ctx context.Context, program string, count int, folders bool) (s spaw
 		return s, err
 	}
 	took := time.Since(begun)
-	return spawned{float64(count) / took.Seconds(), each(ownUsage()-before, count)}, nil
+	return spawned{rate: float64(count) / took.Seconds(), cpu: each(ownUsage()-before, count)}, nil
 }
 
 func startBare(program string, attributes os.ProcAttr, _ string) error {
@@ -81,7 +82,7 @@ func startBare(program string, attributes os.ProcAttr, _ string) error {
 
 func startInFolder(program string, attributes os.ProcAttr, folder string) error {
 	attributes.Dir = filepath.Join(folder, "wd")
-	attributes.Sys = &syscall.SysProcAttr{Setsid: true}
+	attributes.Sys = &syscall.SysProcAttr{Setpgid: true}
 	if err := errors.Join(os.Mkdir(folder, 0o700), os.Mkdir(attributes.Dir, 0o700)); err != nil {
 		return err
 	}
@@ -125,12 +126,21 @@ func runList(ctx context.Context, count int, name string, args ...string) (spawn
 	}
 	command := exec.CommandContext(ctx, name, args...)
 	command.Stdin = &input
+	before, err := idleTime()
+	if err != nil {
+		return spawned{}, err
+	}
 	begun := time.Now()
 	if output, err := command.CombinedOutput(); err != nil {
 		return spawned{}, fmt.Errorf("%s: %w: %.300s", name, err, output)
 	}
 	took := time.Since(begun)
+	after, err := idleTime()
+	if err != nil {
+		return spawned{}, err
+	}
 	return spawned{
+		idle: each(after-before, count),
 		rate: float64(count) / took.Seconds(),
 		cpu:  each(command.ProcessState.UserTime()+command.ProcessState.SystemTime(), count),
 	}, nil

@@ -31,7 +31,7 @@ func table(figures []figure) string {
 }
 
 func rowNumber(row string) int {
-	number, _ := strconv.Atoi(row)
+	number, _ := strconv.Atoi(strings.TrimRight(row, "abc"))
 	return number
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +154,16 @@ func TestDevServesBothProtocolsOnOnePortAndRunsATask(t *testing.T) {
 	} {
 		if !strings.Contains(metrics, "\n"+name) {
 			t.Errorf("/metrics has no %s", name)
+		}
+	}
+	for _, name := range []string{
+		"batchyard_store_commits_total", "batchyard_store_updates_total", "batchyard_store_statements_total",
+		`batchyard_control_tasks_carried_total{in="reports"}`, `batchyard_control_tasks_carried_total{in="orders"}`,
+	} {
+		_, after, _ := strings.Cut(metrics, "\n"+name+" ")
+		value, _, _ := strings.Cut(after, "\n")
+		if n, err := strconv.ParseFloat(value, 64); err != nil || n < 1 {
+			t.Errorf("/metrics has %q for %s, wanted a count", value, name)
 		}
 	}
 

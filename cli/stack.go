@@ -86,6 +86,7 @@ func (s *stack) open(ctx context.Context) (err error) {
 	if err := s.openStore(ctx); err != nil {
 		return err
 	}
+	s.registry.MustRegister(s.db.Metrics()...)
 	if err := s.openPorts(ctx); err != nil {
 		return err
 	}

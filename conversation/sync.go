@@ -44,11 +44,14 @@ func (r *Room) Sync(ctx context.Context, node batch.NodeID, token string, report
 	watch := r.db.Watch(store.NodeTopic(call.node))
 	defer watch.Close()
 	orders, err := call.begin(ctx)
-	if err != nil || orders != nil {
-		return value(orders), err
+	if err == nil && orders == nil {
+		orders, err = call.wait(ctx, watch)
 	}
-	orders, err = call.wait(ctx, watch)
-	return value(orders), err
+	if err != nil {
+		return batch.NodeOrders{}, err
+	}
+	r.metrics.carry(&report, orders)
+	return value(orders), nil
 }
 
 func value(orders *batch.NodeOrders) batch.NodeOrders {

@@ -57,7 +57,10 @@ type DB struct {
 	readers chan *session // nil where a connection has yet to be opened
 	writer  *writer
 	changes *changes
-	full    atomic.Bool // the last update found no room on the disk
+
+	statements atomic.Uint64 // run in transactions
+
+	full atomic.Bool // the last update found no room on the disk
 
 	stop    context.CancelFunc // ends the background goroutines
 	running sync.WaitGroup     // the background goroutines
@@ -270,7 +273,7 @@ func (db *DB) Stats() Stats { return db.writer.stats() }
 // newTx is a transaction at this moment.
 func (db *DB) newTx(ctx context.Context, s *session, readOnly bool) *Tx {
 	date, steady := db.clock.tell()
-	return &Tx{ctx: ctx, session: s, now: date, lead: date.Sub(steady), readOnly: readOnly}
+	return &Tx{ctx: ctx, session: s, statements: &db.statements, now: date, lead: date.Sub(steady), readOnly: readOnly}
 }
 
 // pools is what the opening of a database hands to Open.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,13 +15,14 @@ var errReadOnly = errors.New("view cannot write")
 // Tx is a transaction, handed to the function that View or Update runs and
 // useless after it returns. It serves one goroutine.
 type Tx struct {
-	ctx      context.Context //nolint:containedctx // a transaction is one call, and its methods need no context each
-	session  *session
-	now      time.Time
-	lead     time.Duration // by which now is ahead of the steady clock
-	readOnly bool
-	topics   []string
-	failed   error // the first statement of an update that failed
+	ctx        context.Context //nolint:containedctx // a transaction is one call, and its methods need no context each
+	session    *session
+	statements *atomic.Uint64 // counts them
+	now        time.Time
+	lead       time.Duration // by which now is ahead of the steady clock
+	readOnly   bool
+	topics     []string
+	failed     error // the first statement of an update that failed
 }
 
 // Now is the date of the transaction, UTC, in whole microseconds; it stays the
@@ -38,6 +40,7 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 	if tx.failed != nil {
 		return 0, tx.failed
 	}
+	tx.statements.Add(1)
 	n, err := tx.session.execute(tx.ctx, query, args)
 	if err != nil {
 		tx.failed = err
@@ -51,6 +54,7 @@ func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 	if tx.failed != nil {
 		return nil, tx.failed
 	}
+	tx.statements.Add(1)
 	rows, err := tx.session.query(tx.ctx, query, args)
 	if err != nil && !tx.readOnly {
 		tx.failed = err
@@ -61,6 +65,7 @@ func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 // QueryRow runs a statement that returns at most one row. Scan on the result
 // returns sql.ErrNoRows if there was none.
 func (tx *Tx) QueryRow(query string, args ...any) *sql.Row {
+	tx.statements.Add(1)
 	return tx.session.queryRow(tx.ctx, query, args)
 }
 

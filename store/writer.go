@@ -315,6 +315,7 @@ func (g *group) commit(ctx context.Context) error {
 		}
 		return fmt.Errorf("commit: %w", err)
 	}
+	slowCommit()
 	g.open = false
 	kept()
 	w.commits.Add(1)
