@@ -27,6 +27,7 @@
 //	directory.go    the layout of a node's folders
 //	environment.go  AZ_BATCH_* variables
 //	user.go         which user a task runs as
+//	rights_linux.go files opened with the rights of a task
 //	fetch.go        resource files
 //	upload.go       output files
 //	dial.go         which addresses a fetch may reach

@@ -21,6 +21,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 	"golang.org/x/sync/errgroup"
 )
@@ -43,9 +44,13 @@ func (a *Agent) upload(ctx context.Context, c *command, outputs []batch.OutputFi
 		return failureOf(err)
 	}
 	defer folder.Close()
+	user, err := a.users.resolve(a.settings.Load().UserAccounts, c.user, c.slot)
+	if err != nil {
+		return failureOf(err)
+	}
 	owner := a.tree.owner(c.place + "/wd")
 	u := &uploading{
-		agent: a, place: c.place, owner: owner, env: c.variables(), log: openUploadLog(folder, owner, a.now), silent: map[string]bool{},
+		agent: a, place: c.place, user: user.run, owner: owner, env: c.variables(), log: openUploadLog(folder, owner, a.now), silent: map[string]bool{},
 	}
 	for _, output := range outputs {
 		u.failed(u.pattern(ctx, output))
@@ -63,7 +68,8 @@ func (a *Agent) upload(ctx context.Context, c *command, outputs []batch.OutputFi
 type uploading struct {
 	agent *Agent
 	place string
-	owner uint32 // of the task's files
+	user  *run.User // with whose rights files are looked for and opened
+	owner uint32    // of the task's files
 	env   []string
 	log   *uploadLog
 
@@ -117,7 +123,11 @@ func (u *uploading) pattern(ctx context.Context, output batch.OutputFile) error 
 		return u.miss(output, "", err)
 	}
 	defer root.Close()
-	files, err := u.find(root, pattern, output)
+	var files []string
+	err = as(u.user, func() (err error) {
+		files, err = u.find(root, pattern, output)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -215,7 +225,11 @@ func (u *uploading) file(
 		return true, err
 	}
 	defer fetcher.give()
-	file, err := openRegular(root, name, u.owner)
+	var file *os.File
+	err = as(u.user, func() (err error) {
+		file, err = openRegular(root, name, u.owner)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
