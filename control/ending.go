@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -137,29 +138,34 @@ func (s *Service) EndingJobs(ctx context.Context) ([]store.JobRef, error) {
 }
 
 // ExpireJobs terminates the jobs whose wall clock limit is over and returns
-// when the next one's is, the zero time if no job has one.
+// when the next one's is, the zero time if no job has one. Jobs that cannot be
+// terminated do not keep others from it; the error names them.
 func (s *Service) ExpireJobs(ctx context.Context) (next time.Time, err error) {
-	err = s.db.Update(ctx, func(tx *store.Tx) error {
-		jobs, err := tx.ExpiringJobs(tx.Now())
-		if err != nil {
-			return err
+	var jobs []store.JobRef
+	if err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		jobs, err = tx.ExpiringJobs(tx.Now())
+		return err
+	}); err != nil {
+		return next, err
+	}
+	var failures []error
+	for _, ref := range jobs {
+		if err := s.db.Update(ctx, func(tx *store.Tx) error { return s.expire(tx, ref) }); err != nil {
+			failures = append(failures, fmt.Errorf("terminate job %s of %s: %w", ref.Job, ref.Account, err))
 		}
-		for _, ref := range jobs[:min(len(jobs), maxExpired)] {
-			if err := s.expire(tx, ref); err != nil {
-				return err
-			}
-		}
+	}
+	failures = append(failures, s.db.View(ctx, func(tx *store.Tx) (err error) {
 		next, _, err = tx.NextJobExpiry()
 		return err
-	})
-	return next, err
+	}))
+	return next, errors.Join(failures...)
 }
-
-// maxExpired bounds the jobs that one transaction ends.
-const maxExpired = 100
 
 func (s *Service) expire(tx *store.Tx, ref store.JobRef) error {
 	job, err := tx.Job(ref.Account, ref.Job)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (job.Expires().IsZero() || job.Expires().After(tx.Now())) {
+		return nil // it is gone, or has got another limit
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,20 +20,23 @@ func (u *Upkeep) endJobs(ctx context.Context) (next time.Time, err error) {
 	if err != nil {
 		return next, err
 	}
+	var failures []error
 	for len(jobs) > 0 {
 		left := jobs[:0]
 		for _, job := range jobs {
 			done, err := u.control.EndJob(ctx, job.Account, job.Job)
-			if err != nil {
-				return next, fmt.Errorf("end job %s: %w", job.Job, err)
-			}
-			if !done {
+			switch {
+			case ctx.Err() != nil:
+				return next, ctx.Err()
+			case err != nil:
+				failures = append(failures, fmt.Errorf("end job %s of %s: %w", job.Job, job.Account, err))
+			case !done:
 				left = append(left, job)
 			}
 		}
 		jobs = left
 	}
-	return next, nil
+	return next, errors.Join(failures...)
 }
 
 // expiries terminates jobs whose wall clock limit is over.

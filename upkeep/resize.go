@@ -3,6 +3,7 @@ package upkeep
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,16 +26,17 @@ func (u *Upkeep) resizePools(ctx context.Context) (next time.Time, err error) {
 	if err != nil {
 		return next, err
 	}
+	var failures []error
 	for i := range pools {
 		p := &pools[i]
 		if err := u.control.StepPool(ctx, p.Account, p.ID, Step); err != nil {
-			return next, fmt.Errorf("resize pool %s: %w", p.ID, err)
+			failures = append(failures, fmt.Errorf("resize pool %s of %s: %w", p.ID, p.Account, err))
 		}
 		if p.State == batch.PoolActive {
 			next = earlier(next, p.ResizeDeadline)
 		}
 	}
-	return next, nil
+	return next, errors.Join(failures...)
 }
 
 // Step decides what a pool does next on its way to its target. Whoever does it

@@ -18,7 +18,7 @@ const (
 	leaseLength = 15 * time.Second
 	// tick is how often a duty looks although nobody said anything.
 	tick = time.Minute
-	// retryDelay is the pause after a duty failed.
+	// retryDelay is the pause after a duty failed; it doubles up to tick.
 	retryDelay = time.Second
 )
 
@@ -48,7 +48,8 @@ func New(o Options) *Upkeep {
 }
 
 // duty does what is due and returns when something is due again, a date of the
-// database, or the zero time if nothing is known to be.
+// database, or the zero time if nothing is known to be. It goes on past an item
+// that fails, and returns the errors of all of them.
 type duty struct {
 	name   string
 	topics []string
@@ -71,6 +72,7 @@ func (u *Upkeep) Run(ctx context.Context) error {
 func (u *Upkeep) keep(ctx context.Context, d duty) {
 	watch := u.db.Watch(d.topics...)
 	defer watch.Close()
+	delay, said := retryDelay, ""
 	for {
 		var next time.Time
 		err := batch.Guard(func() (err error) { next, err = d.do(ctx); return err })
@@ -79,10 +81,16 @@ func (u *Upkeep) keep(ctx context.Context, d duty) {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
 			return
 		case err != nil:
-			u.log.Error("duty failed", "duty", d.name, "err", err)
-			wait = retryDelay
+			if text := err.Error(); text != said { // once, however often it is tried again
+				u.log.Error("duty failed", "duty", d.name, "err", err)
+				said = text
+			}
+			wait, delay = delay, min(2*delay, tick)
 		case !next.IsZero():
 			wait = min(tick, max(0, next.Sub(u.db.Now())))
+		}
+		if err == nil {
+			delay, said = retryDelay, ""
 		}
 		timer := time.NewTimer(wait)
 		select {
