@@ -12,6 +12,7 @@ import (
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
+	"github.com/batchyard/batchyard/disk"
 	"github.com/batchyard/batchyard/site"
 	"github.com/spf13/cobra"
 )
@@ -92,7 +93,7 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 			return err
 		}
 		config.Data = folder
-		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+		defer func() { err = errors.Join(err, disk.RazePath(folder)) }()
 	}
 	journal, end := startJournal(p.Stderr)
 	defer end()
