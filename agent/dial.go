@@ -18,13 +18,14 @@ import (
 const stallTime = 2 * time.Minute
 
 // guardedClient is an HTTP client that a task's URLs may be given to: it
-// refuses to connect to loopback, link-local and metadata addresses, unless
-// host and port are allowed. The check is made on the address that is dialled,
-// so neither a name nor a redirect gets around it.
+// refuses to connect to loopback, link-local and metadata addresses and to all
+// others of the node's own machine, unless host and port are allowed. The check
+// is made on the address that is dialled, so neither a name nor a redirect gets
+// around it.
 func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 	open := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	guarded := *open
-	guarded.Control = func(_, address string, _ syscall.RawConn) error { return permitted(address, allowed) }
+	guarded.Control = func(_, address string, _ syscall.RawConn) error { return permitted(address, allowed, false) }
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialer := &guarded
 		if slices.Contains(allowed, address) { // by its name
@@ -33,6 +34,13 @@ func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 		conn, err := dialNear(ctx, dialer, network, address)
 		if err != nil {
 			return nil, err
+		}
+		// A route may lead an address to this machine that is at no interface.
+		if dialer == &guarded && comesBack(conn) {
+			if err := permitted(conn.RemoteAddr().String(), allowed, true); err != nil {
+				conn.Close()
+				return nil, err
+			}
 		}
 		return &lively{Conn: conn}, nil
 	}
@@ -106,7 +114,9 @@ func metadata(ip netip.Addr) bool {
 	return false
 }
 
-func permitted(address string, allowed []string) error {
+// permitted refuses an address that tasks may not reach; own tells that it is
+// known to be this machine's.
+func permitted(address string, allowed []string, own bool) error {
 	if slices.Contains(allowed, address) {
 		return nil
 	}
@@ -115,8 +125,42 @@ func permitted(address string, allowed []string) error {
 		return &refusedAddressError{address}
 	}
 	ip := target.Addr().Unmap().WithZone("")
-	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsMulticast() || ip.IsUnspecified() || metadata(ip) {
+	switch {
+	case ip.IsLinkLocalUnicast(), ip.IsLinkLocalMulticast(), ip.IsMulticast(), metadata(ip):
 		return &refusedAddressError{address}
+	case own, ip.IsLoopback(), ip.IsUnspecified(), isOwn(ip):
+		if !allowedAnywhere(target.Port(), allowed) {
+			return &refusedAddressError{address}
+		}
 	}
 	return nil
+}
+
+// allowedAnywhere tells whether a port is allowed at all addresses of this
+// machine, by an unspecified one: a server that listens on them all is told so.
+func allowedAnywhere(port uint16, allowed []string) bool {
+	return slices.ContainsFunc(allowed, func(entry string) bool {
+		at, err := netip.ParseAddrPort(entry)
+		return err == nil && at.Addr().IsUnspecified() && at.Port() == port
+	})
+}
+
+// isOwn tells whether an address is one of this machine, as far as that tells.
+func isOwn(ip netip.Addr) bool {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return false // the connection shows it, see comesBack
+	}
+	return slices.ContainsFunc(addresses, func(address net.Addr) bool {
+		own, ok := address.(*net.IPNet)
+		return ok && own.IP.Equal(net.IP(ip.AsSlice()))
+	})
+}
+
+// comesBack tells whether both ends of a connection have one address, as those
+// on one machine do.
+func comesBack(conn net.Conn) bool {
+	here, fine := conn.LocalAddr().(*net.TCPAddr)
+	there, ok := conn.RemoteAddr().(*net.TCPAddr)
+	return fine && ok && here.IP.Equal(there.IP)
 }

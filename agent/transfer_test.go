@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -612,4 +613,58 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// The node's machine is refused by all of its addresses, unless a server that
+// listens on them all is allowed.
+func TestFetchesDoNotReachTheirOwnMachine(t *testing.T) {
+	t.Parallel()
+	own := ownAddress(t)
+	listener, err := net.Listen("tcp", net.JoinHostPort(own, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "secret") }))
+	web.Listener.Close()
+	web.Listener = listener
+	web.Start()
+	t.Cleanup(web.Close)
+	_, port, err := net.SplitHostPort(host(web))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := batch.ResourceFile{HTTPURL: web.URL, FilePath: "f"}
+
+	n := newNode(t)
+	got := n.run("t", fetching(file))
+	if s := summarize(got); s.Code != batch.FailureBlobDownload || !strings.Contains(about(got, "Message"), "tasks may not reach "+own) {
+		t.Errorf("outcome is %+v, %+v", s, got.Failure)
+	}
+	for _, allowed := range []string{host(web), "[::]:" + port, "0.0.0.0:" + port} {
+		n := newNode(t, allow(allowed))
+		if got := summarize(n.run("t", fetching(file))); got != (summary{}) {
+			t.Errorf("with %s allowed: %+v", allowed, got)
+		}
+	}
+	other := newNode(t, allow("[::]:1"))
+	if got := summarize(other.run("t", fetching(file))); got.Code != batch.FailureBlobDownload {
+		t.Errorf("with another port allowed: %+v", got)
+	}
+}
+
+// ownAddress is an address of this machine besides loopback. What goes there
+// does not leave it.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		if ip, ok := address.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() && ip.IP.To4() != nil {
+			return ip.IP.String()
+		}
+	}
+	t.Skip("SKIPPED: this machine has no address besides loopback")
+	return ""
 }

@@ -101,7 +101,7 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &stack{use: site.ForDev, version: p.Version, config: config, log: log, journal: journal, httpToo: true, ephemeral: o.ephemeral}
+	s := &stack{use: site.ForDev, version: p.Version, config: config, log: log, journal: journal, httpToo: true, loopbackOnly: true, ephemeral: o.ephemeral}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -111,12 +111,18 @@ func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	if err := s.announce(ctx, p.Stdout, o.ci); err != nil {
 		return errors.Join(err, s.close())
 	}
+	if os.Geteuid() == 0 {
+		_, _ = fmt.Fprintln(p.Stderr, asRoot)
+	}
 	err = s.run(ctx)
 	if !o.ci {
 		_, _ = fmt.Fprintln(p.Stderr, s.farewell())
 	}
 	return errors.Join(err, s.close())
 }
+
+// asRoot says what being root means.
+const asRoot = "dev runs as root and its keys are public: whoever can reach its ports, any user of this machine, can run commands as root."
 
 // temporaryData makes a folder that tasks of other users can pass, below the
 // one that was asked for or the system's own.

@@ -191,3 +191,46 @@ func awaitTask(t *testing.T, c *client.Client) client.Task {
 	}
 	return task
 }
+
+// A name that leads to loopback is not loopback: a web page may have it.
+func TestDevAnswersToLoopbackNamesOnly(t *testing.T) {
+	t.Parallel()
+	r, _ := startDev(t, "--nodes", "0", "--debug-listen", "127.0.0.1:0")
+	ask := func(address, path, host string) (int, string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = host
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	storage, _, _ := strings.Cut(strings.TrimPrefix(r.BlobEndpoint, "http://"), "/")
+	for _, port := range []struct{ address, path, code string }{
+		{r.Endpoint, "/healthz", `"code":"Forbidden"`}, {r.Endpoint, "/pools?api-version=2024-07-01.20.0", `"code":"Forbidden"`},
+		{r.Endpoint, "/metrics", `"code":"Forbidden"`}, {"http://" + storage, "/devstoreaccount1?comp=list", "<Code>AuthorizationFailure</Code>"},
+	} {
+		for _, host := range []string{"evil.example", "evil.example:8443", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost", "10.0.0.1", "[::2]:80"} {
+			if status, body := ask(port.address, port.path, host); status != http.StatusForbidden || !strings.Contains(body, port.code) || !strings.Contains(body, "localhost") {
+				t.Errorf("%s as %s: %d %s", port.path, host, status, body)
+			}
+		}
+		for _, host := range []string{"localhost", "LOCALHOST:1", "localhost.", "devstoreaccount1.localhost:10000", "127.0.0.1", "127.8.9.1:5", "[::1]", "[::1]:8443"} {
+			if _, body := ask(port.address, port.path, host); strings.Contains(body, "localhost, names below it") {
+				t.Errorf("%s as %s: %s", port.path, host, body)
+			}
+		}
+	}
+	if status, body := ask(r.Endpoint, "/healthz", "localhost"); status != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz as localhost: %d %s", status, body)
+	}
+}

@@ -41,6 +41,8 @@ type stack struct {
 	version string
 	// httpToo lets the API port speak HTTP beside HTTPS, with metrics on it.
 	httpToo bool
+	// loopbackOnly refuses callers who use another name for this machine.
+	loopbackOnly bool
 	// ephemeral ends the nodes with the server.
 	ephemeral bool
 
@@ -276,12 +278,18 @@ func (s *stack) servers(polls context.Context) []boundServer {
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}, listener}
 	}
+	called := func(handler http.Handler, _ http.HandlerFunc) http.Handler { return handler }
+	if s.loopbackOnly {
+		called = func(handler http.Handler, refuse http.HandlerFunc) http.Handler {
+			return loopbackNamesOnly(handler, refuse)
+		}
+	}
 	servers := []boundServer{
-		make(&wordingListener{s.api, func() []byte { return api.Unreadable(time.Now()) }}, s.apiCallers, s.apiHandler(polls)),
-		make(&wordingListener{s.storage, func() []byte { return blob.Unreadable(time.Now()) }}, s.blobCallers, s.blob),
+		make(&wordingListener{s.api, func() []byte { return api.Unreadable(time.Now()) }}, s.apiCallers, called(s.apiHandler(polls), wrongNameInAPI)),
+		make(&wordingListener{s.storage, func() []byte { return blob.Unreadable(time.Now()) }}, s.blobCallers, called(s.blob, wrongNameInStorage)),
 	}
 	if s.debug != nil {
-		servers = append(servers, make(s.debug, s.debugCallers, s.debugHandler()))
+		servers = append(servers, make(s.debug, s.debugCallers, called(s.debugHandler(), wrongNameInAPI)))
 	}
 	return servers
 }
