@@ -248,7 +248,12 @@ func (t *tree) remove(job batch.JobID, task batch.TaskID) error {
 		return t.clear(taskPlace(job, task))
 	}
 	t.forgetJobs()
-	return t.clear(path.Join(workItems, string(job)))
+	place := path.Join(workItems, string(job))
+	if tasks, err := t.root.Open(path.Join(place, jobName)); err == nil {
+		removePlain(tasks)
+		tasks.Close()
+	}
+	return t.clear(place)
 }
 
 // clear removes a name and all below it.

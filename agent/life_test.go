@@ -587,6 +587,23 @@ func TestRemoval(t *testing.T) {
 		}
 	})
 
+	t.Run("the directory of a job goes whatever its tasks have made of theirs, and nothing that they point at", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t)
+		canary := n.path("shared", "stdout.txt")
+		n.run("canary", shell("echo mine > "+canary))
+		n.run("plain", shell("true"))
+		n.run("files", shell("mkdir -p x/y; echo z > x/y/z; echo z > ../more"))
+		n.run("links", shell("cd ..; rm stdout.txt stderr.txt; rmdir wd; ln -s "+canary+" stdout.txt; ln -s "+n.path("shared")+" wd; ln -s / stderr.txt"))
+		n.run("itself", shell("cd ../..; rm -r itself 2>/dev/null; ln -s "+n.path("shared")+" beside || true"))
+		n.run("folder", shell("cd ..; rm stdout.txt; mkdir stdout.txt; echo z > stdout.txt/z"))
+		n.change(func() { n.orders.Removals = []batch.Removal{{ID: 1, Job: "j"}} })
+		removed(n)
+		if exists(n.path("workitems", "j")) || !exists(canary) || !exists("/etc") {
+			t.Error("the wrong directory is gone")
+		}
+	})
+
 	t.Run("the directory of a job goes with all of its tasks, and can be made again", func(t *testing.T) {
 		t.Parallel()
 		n := newNode(t)

@@ -183,6 +183,9 @@ func (k *Keeper) Clear(ctx context.Context) error {
 	}
 }
 
+// hurry is from when on before a lease ends the next one is told at once.
+const hurry = time.Second
+
 // Lease tells the keeper that the agent's lease ends in d, counted from now.
 // Once it has, the keeper kills all tasks. Without a lease no task is started.
 func (k *Keeper) Lease(d time.Duration) error {
@@ -192,12 +195,18 @@ func (k *Keeper) Lease(d time.Duration) error {
 	if k.leaving {
 		return k.why
 	}
+	had := k.lease
 	k.lease = until
 	if k.session == nil {
 		return nil // the next hello says it
 	}
-	// If sending fails the connection is gone, and the next hello says it too.
-	_ = k.session.link.Send(&Message{Lease: until})
+	// A lease that is far from its end is in no hurry to become longer. If
+	// sending fails the connection is gone, and the next hello says it too.
+	send := k.session.link.Send
+	if until >= had && had > BootTime()+int64(hurry) {
+		send = k.session.link.Post
+	}
+	_ = send(&Message{Lease: until})
 	return nil
 }
 
@@ -235,7 +244,7 @@ func (k *Keeper) Forget(ids ...string) {
 	}
 	if k.session != nil && len(gone) > 0 {
 		// What does not arrive is said again after the next hello.
-		_ = k.session.link.Send(&Message{Forget: gone})
+		_ = k.session.link.Post(&Message{Forget: gone})
 	}
 }
 
