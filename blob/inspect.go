@@ -8,6 +8,8 @@ import (
 	"path"
 	"path/filepath"
 	"time"
+
+	"github.com/batchyard/batchyard/disk"
 )
 
 // keepName is a file, beside the folders of content, that is locked while no
@@ -21,6 +23,12 @@ const keepName = "keep.lock"
 // not removed meanwhile is found by a later sweep.
 func (d *Disk) Keep() (release func() error, err error) {
 	f, err := d.root.OpenFile(keepName, os.O_RDWR|os.O_CREATE, 0o600)
+	if disk.IsReadOnly(d.root.Name()) {
+		// Who can write there, elsewhere, may still have made the lock.
+		if f, err = d.root.Open(keepName); errors.Is(err, fs.ErrNotExist) {
+			return func() error { return nil }, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open lock of content: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // SyncNames makes the names in an open folder safe. A file system that cannot
@@ -17,3 +19,7 @@ func SyncNames(folder *os.File) error {
 	}
 	return nil
 }
+
+// IsReadOnly tells whether nobody may write to the file system that something is
+// on, as it is mounted here.
+func IsReadOnly(path string) bool { return errors.Is(unix.Access(path, unix.W_OK), unix.EROFS) }

@@ -58,7 +58,8 @@ func OpenReader(ctx context.Context, o Options, anySchema bool) (*Reader, error)
 }
 
 // openSQLite opens the file for reading and writing, since a log that a killed
-// server has left must be replayed, but lets no statement write.
+// server has left must be replayed, but lets no statement write. Where nothing
+// can be written see frozen.
 func (r *Reader) openSQLite(ctx context.Context, url string) (target int64, err error) {
 	path, err := sqlitePath(url)
 	if err != nil {
@@ -67,7 +68,11 @@ func (r *Reader) openSQLite(ctx context.Context, url string) (target int64, err 
 	if _, err := os.Stat(path); err != nil {
 		return 0, err // SQLite would make the file
 	}
-	pool, err := sqlitePool(r.db, path, max(2, runtime.GOMAXPROCS(0)), "query_only(1)", "cache_size(-8192)")
+	path, how, err := r.frozen(path)
+	if err != nil {
+		return 0, err
+	}
+	pool, err := sqlitePoolAs(r.db, path, how, max(2, runtime.GOMAXPROCS(0)), "query_only(1)", "cache_size(-8192)")
 	if err != nil {
 		return 0, err
 	}

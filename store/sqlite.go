@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -128,10 +129,16 @@ func private(path string) error {
 // sqlitePool opens n connections at most, with the settings of all and those
 // given.
 func sqlitePool(db *DB, path string, n int, pragmas ...string) (*sql.DB, error) {
+	return sqlitePoolAs(db, path, nil, n, pragmas...)
+}
+
+// sqlitePoolAs is sqlitePool with parameters that say how to open the file.
+func sqlitePoolAs(db *DB, path string, how url.Values, n int, pragmas ...string) (*sql.DB, error) {
 	query := url.Values{"_dqs": {"0"}, "_error_rc": {"1"}, "_txlock": {"immediate"}}
 	for _, pragma := range append(sqlitePragmas[:len(sqlitePragmas):len(sqlitePragmas)], pragmas...) {
 		query.Add("_pragma", pragma)
 	}
+	maps.Copy(query, how)
 	file := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(path), RawQuery: query.Encode()}
 	pool, err := sql.Open("sqlite", file.String())
 	if err != nil {
