@@ -120,7 +120,7 @@ func (c *checker) open(ctx context.Context) (err error) {
 		if c.unlock, err = c.Lock(); err != nil {
 			return err
 		}
-		if c.db, err = store.Open(ctx, store.Options{URL: c.URL(), Now: c.Now, Alone: true}); err != nil {
+		if c.db, err = store.Open(ctx, store.Options{URL: c.URL(), Now: c.Now}); err != nil {
 			return err
 		}
 	}

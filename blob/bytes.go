@@ -18,6 +18,9 @@ type Bytes interface {
 	// file that is not there is fs.ErrNotExist.
 	Open(ctx context.Context, file string, offset, length int64) (io.ReadCloser, error)
 
+	// Stat gives the size of a file and when it was written, or fs.ErrNotExist.
+	Stat(file string) (size int64, modified time.Time, err error)
+
 	// Delete removes a file. One that is not there is no error.
 	Delete(ctx context.Context, file string) error
 

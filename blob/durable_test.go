@@ -266,6 +266,57 @@ func TestAServerSweepsFilesLate(t *testing.T) {
 	})
 }
 
+// TestLostBytesAreAnAnswer is about blobs whose files are missing or too short.
+func TestLostBytesAreAnAnswer(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(path string) error{
+		"missing": os.Remove, "too short": func(path string) error { return os.Truncate(path, 100) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := start(t)
+			client := e.container(t, "inputs")
+			e.put(t, "/inputs/whole", strings.Repeat("x", 10_000))
+			lost := e.paths(t)
+			if _, err := client.UploadStream(t.Context(), "inputs", "blocks", bytes.NewReader(pattern(3<<20)), &azblob.UploadStreamOptions{BlockSize: 1 << 20}); err != nil {
+				t.Fatal(err)
+			}
+			var parts []store.BlobPart
+			err := e.db.View(t.Context(), func(tx *store.Tx) error {
+				var content string
+				if err := tx.QueryRow(`SELECT content FROM storage_blobs WHERE name = 'blocks'`).Scan(&content); err != nil {
+					return err
+				}
+				var err error
+				parts, err = tx.BlobParts(content, 0, 3<<20)
+				return err
+			})
+			if err != nil || len(parts) != 3 {
+				t.Fatalf("parts are %v, %v", parts, err)
+			}
+			last := parts[2].File // the answer would long have begun
+			for _, path := range append(lost, filepath.Join(e.folder, last[:1], last)) {
+				if err := lose(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, q := range []request{
+				{method: "GET", path: "/inputs/whole"},
+				{method: "GET", path: "/inputs/blocks"},
+				{method: "GET", path: "/inputs/blocks", header: map[string]string{"x-ms-range": "bytes=2500000-2600000"}},
+			} {
+				if a := e.do(t, q); a.status != http.StatusInternalServerError || a.code() != "InternalError" || a.header.Get("ETag") != "" {
+					t.Errorf("%s %v: %d %s, ETag %q", q.path, q.header, a.status, a.code(), a.header.Get("ETag"))
+				}
+			}
+			q := request{method: "GET", path: "/inputs/blocks", header: map[string]string{"x-ms-range": "bytes=0-99"}}
+			if a := e.do(t, q); a.status != http.StatusPartialContent {
+				t.Errorf("a part that is there: %d %s", a.status, a.code())
+			}
+		})
+	}
+}
+
 // brokenDisk fails at one step of an upload.
 type brokenDisk struct {
 	blob.Bytes

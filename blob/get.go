@@ -77,6 +77,24 @@ func (r *content) add(file string, offset, length int64) {
 	r.files = append(r.files, file)
 }
 
+// check fails if a file is missing or too short. It is for before the answer
+// begins: after that, all there is to say so is to end the connection.
+func (r *content) check() error {
+	if r.blob.Content == "" {
+		return nil
+	}
+	for _, p := range r.pieces {
+		size, _, err := r.server.bytes.Stat(p.file)
+		if err == nil && size < p.offset+p.length {
+			err = fmt.Errorf("content file %s has %d bytes and should have %d at least", p.file, size, p.offset+p.length)
+		}
+		if err != nil {
+			return fmt.Errorf("blob %q has lost its bytes, 'batchyard admin fsck' says more: %w", r.blob.Name, err)
+		}
+	}
+	return nil
+}
+
 // copyTo writes the bytes to w: all of them, or it is an error.
 func (r *content) copyTo(ctx context.Context, w io.Writer) error {
 	if r.blob.Content == "" {
@@ -147,6 +165,9 @@ func (s *Server) getBlob(c *call) error {
 		return err
 	}
 	defer r.close(c.r.Context())
+	if err := r.check(); err != nil {
+		return err
+	}
 	h := c.w.Header()
 	setBlob(h, r.blob)
 	c.grant.shape(h)

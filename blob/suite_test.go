@@ -233,15 +233,20 @@ func pattern(size int) []byte {
 // files counts the files in the content folder.
 func (e *endpoint) files(t testing.TB) int {
 	t.Helper()
-	n := 0
-	err := filepath.WalkDir(e.folder, func(_ string, entry fs.DirEntry, err error) error {
+	return len(e.paths(t))
+}
+
+// paths are where the files in the folder are.
+func (e *endpoint) paths(t testing.TB) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(e.folder, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
-			n++
+			paths = append(paths, path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return paths
 }

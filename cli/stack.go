@@ -202,6 +202,14 @@ func (s *stack) run(ctx context.Context) error {
 	loops, working := errgroup.WithContext(working)
 	loops.Go(func() error { return duties.Run(working) })
 	loops.Go(func() error {
+		select {
+		case <-s.db.Lost(): // another server works on the database
+			return store.ErrTaken
+		case <-working.Done():
+			return nil
+		}
+	})
+	loops.Go(func() error {
 		// A node goes on for its lease, and the server counts a quarter more.
 		if err := s.db.AwaitTasks(working, s.config.Nodes.Lease+s.config.Nodes.Lease/4); err != nil {
 			return err

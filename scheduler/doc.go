@@ -32,5 +32,5 @@
 // tenth of a second. If another node of the pool becomes free and nothing else
 // is ready, they are asked to give back what they have not begun.
 //
-// One server at a time schedules, by a lease in the database.
+// One server schedules: it is the only one on its database; see package store.
 package scheduler

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// leaseLength is how long others wait when the scheduling server died.
-	leaseLength = 15 * time.Second
 	// safety is how often a pool is looked at although nobody said anything.
 	safety = 30 * time.Second
 	// retryDelay is the pause after a pass that failed.
@@ -41,7 +39,6 @@ type Scheduler struct {
 	control *control.Service
 	log     *slog.Logger
 	now     func() time.Time
-	lease   *store.Lease
 	passes  prometheus.Histogram
 }
 
@@ -54,7 +51,7 @@ func New(o Options) *Scheduler {
 		o.Now = time.Now //nolint:forbidigo // the loop is what reads the clock; Plan is told the time
 	}
 	s := &Scheduler{
-		db: o.DB, control: o.Control, log: o.Log, now: o.Now, lease: o.DB.Lease("scheduler", leaseLength),
+		db: o.DB, control: o.Control, log: o.Log, now: o.Now,
 		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "batchyard_scheduler_pass_seconds", Help: "How long passes over a pool took, writing included.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .1, .5, 2},
@@ -66,13 +63,8 @@ func New(o Options) *Scheduler {
 	return s
 }
 
-// Run schedules until ctx ends, whenever this server holds the lease.
+// Run schedules until ctx ends: it keeps one worker for each pool.
 func (s *Scheduler) Run(ctx context.Context) error {
-	return s.lease.Run(ctx, s.schedule)
-}
-
-// schedule keeps one worker for each pool.
-func (s *Scheduler) schedule(ctx context.Context) error {
 	watch := s.db.Watch(control.TopicPools)
 	defer watch.Close()
 	workers := make(map[store.PoolRef]context.CancelFunc)
@@ -182,7 +174,7 @@ func (s *Scheduler) pass(ctx context.Context, pool store.PoolRef, known *policy)
 			return d, nil
 		}
 		more, planned = w.more, len(d.Assign)
-		return d, s.lease.Guard(tx)
+		return d, nil
 	})
 	if err != nil {
 		return false, err

@@ -80,14 +80,3 @@ func (c *changes) announce(topics []string) {
 		}
 	}
 }
-
-// announceAll wakes everyone, when it is not known what was missed.
-func (c *changes) announceAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, set := range c.watchers {
-		for w := range set {
-			w.wake()
-		}
-	}
-}

@@ -185,7 +185,7 @@ var errHalfRestored = errors.New("its restore was not finished: restore it again
 // servers refuse the database until another Import has begun anew and finished.
 // One that was finished may be begun anew too, if it was of the same site.
 func Import(ctx context.Context, copied, site string, o Options) (err error) {
-	o.Alone, o.restoring = true, true
+	o.restoring = true
 	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now, Clock: o.Clock}, false)
 	if err != nil {
 		return err
@@ -269,7 +269,7 @@ func (tx *Tx) Resume() error {
 		`UPDATE task SET ` + queueAgain + ` WHERE bound`,
 		`DELETE FROM removal`,
 		`DELETE FROM node`,
-		`DELETE FROM lease WHERE name <> '` + restoringName + `'`,
+		`DELETE FROM lease WHERE name NOT IN ('` + restoringName + `', '` + presenceName + `')`,
 	} {
 		if err := tx.fix(statement); err != nil {
 			return fmt.Errorf("forget nodes: %w", err)

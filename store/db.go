@@ -21,15 +21,15 @@ var ErrClosed = errors.New("database is closed")
 // one only.
 var ErrInUse = errors.New("database is in use by another server")
 
+// ErrTaken says that another server has worked on the database since this one
+// opened it, so that this one must end.
+var ErrTaken = errors.New("database was taken over by another server")
+
 // Options says which database to open and how.
 type Options struct {
 	// URL is "postgres://…", "sqlite:///absolute/path/file.db" or the plain
 	// path of an SQLite file, which is made if it does not exist.
 	URL string
-
-	// Alone makes sure that no other server works on the database. With SQLite
-	// that is always so.
-	Alone bool
 
 	// Now reads the date; time.Now if nil.
 	Now func() time.Time
@@ -50,7 +50,6 @@ type Options struct {
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
 	dialect *dialect
-	alone   bool
 	clock   *clock
 	log     *slog.Logger
 
@@ -66,16 +65,20 @@ type DB struct {
 	running sync.WaitGroup     // the background goroutines
 	closing sync.Once
 	closed  chan struct{}
+	lost    chan struct{} // closed by taken
+	losing  sync.Once
 	release []func() error // what Close undoes, last opened first
 }
 
 // Open opens the database, brings its schema up to date and starts the writer.
-// It fails with ErrInUse if another server has the SQLite file open.
+// It fails with ErrInUse if another server has it open: at once with SQLite, and
+// with PostgreSQL, which may take a moment to notice that a server has died, after
+// five seconds.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{alone: o.Alone, clock: o.newClock(), log: o.Log, changes: newChanges(), closed: make(chan struct{})}
+	db := &DB{clock: o.newClock(), log: o.Log, changes: newChanges(), closed: make(chan struct{}), lost: make(chan struct{})}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.undo())
 	}
@@ -155,6 +158,12 @@ func (db *DB) Close() error {
 	})
 	return err
 }
+
+// Lost is closed when another server has taken the database over: every update
+// fails with ErrTaken then, and what this process remembers is old.
+func (db *DB) Lost() <-chan struct{} { return db.lost }
+
+func (db *DB) taken() { db.losing.Do(func() { close(db.lost) }) }
 
 // undo releases whatever has been opened so far.
 func (db *DB) undo() error {
@@ -279,6 +288,7 @@ func (db *DB) newTx(ctx context.Context, s *session, readOnly bool) *Tx {
 // pools is what the opening of a database hands to Open.
 type pools struct {
 	write      *sql.DB
+	session    *session                    // the first of write, if it was opened already
 	committed  func(*session)              // called by the writer after a commit
 	background []func(ctx context.Context) // run until the database is closed
 }

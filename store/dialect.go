@@ -34,9 +34,9 @@ type dialect struct {
 	// caller's, whose cancellation would undo the work of others.
 	groupContext func() (context.Context, context.CancelFunc)
 
-	// notify returns statements that announce topics to other servers when the
-	// transaction commits.
-	notify func(topics []string) []string
+	// enter makes a connection the only one of all servers that may write; nil
+	// where the file sees to that.
+	enter func(ctx context.Context, s *session) error
 
 	// aborted says that a statement failed and the transaction refuses more.
 	aborted func(s *session) bool

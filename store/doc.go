@@ -1,5 +1,5 @@
 // Package store keeps what the service knows in one database: SQLite in a
-// file, or PostgreSQL when several servers share the work.
+// file, or PostgreSQL. One server at a time works on it (presence.go).
 //
 // # Transactions
 //
@@ -22,9 +22,9 @@
 // may run a second time if the database asks for it. It runs on the writer's
 // goroutine, so a test must not call t.Fatal inside it.
 //
-// On PostgreSQL the writers of all servers take turns by a transaction-level
-// advisory lock. A verb that is correct with SQLite's single writer is thereby
-// correct there too, without serialization failures or deadlocks.
+// On PostgreSQL, too, there is one writer: its connection holds a lock that no
+// other server can have. A verb that is correct with SQLite is thereby correct
+// there, without serialization failures or deadlocks.
 //
 // # One SQL text
 //
@@ -46,9 +46,8 @@
 // # Changes
 //
 // Tx.Changed names topics; after the commit every Watch on one of them is
-// woken, on every server (changes.go). A wake-up says "look again", never what
-// happened, and many may be merged into one. Lease hands one server the right
-// to run a loop (lease.go).
+// woken (changes.go). A wake-up says "look again", never what happened, and many
+// may be merged into one.
 //
 // The package must not import control or anything above it.
 package store

@@ -16,15 +16,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
-// postgresReaders is the number of connections for Views. With the writer's,
-// the listener's and one while migrating, a server needs three more.
+// postgresReaders is the number of connections for Views. With the writer's and
+// one while migrating, a server needs two more.
 const postgresReaders = 16
 
-// postgresGroupTime bounds a transaction of the writer, which holds the lock
-// that the writers of all servers take turns by.
+// postgresGroupTime bounds a transaction of the writer.
 const postgresGroupTime = time.Minute
 
 // The types that SQLite reads as mere affinities. CREATE DOMAIN has no IF NOT
@@ -40,18 +38,18 @@ type postgres struct {
 	db     *DB
 	config *pgx.ConnConfig
 	pool   *sql.DB
-	schema string // the first of the search path, where our tables are
-	origin string // tells our own notifications from those of other servers
+	holder string // names this server among those that have worked on the database
+	here   bool   // holder is the last of them: the writer's connection may be opened anew
 }
 
-// openPostgres checks the server, brings the schema up to date and begins to
-// listen for the changes of other servers.
+// openPostgres checks the server, makes sure that nobody else works on the
+// database, and brings the schema up to date.
 func openPostgres(ctx context.Context, db *DB, url string) (*pools, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
-	p := &postgres{db: db, config: config, origin: rand.Text()}
+	p := &postgres{db: db, config: config, holder: rand.Text()}
 	p.settings()
 	p.pool = stdlib.OpenDB(*config)
 	db.release = append(db.release, p.pool.Close)
@@ -60,23 +58,31 @@ func openPostgres(ctx context.Context, db *DB, url string) (*pools, error) {
 	if err := p.inspect(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.migrate(ctx); err != nil {
-		return nil, err
-	}
-	listening, err := p.listen(ctx)
+	db.dialect = p.dialect()
+	writing, err := postgresSession(ctx, p.pool)
 	if err != nil {
 		return nil, err
 	}
-	db.dialect = p.dialect()
-	return &pools{
-		write:      p.pool,
-		committed:  func(*session) {},
-		background: []func(context.Context){func(ctx context.Context) { p.hear(ctx, listening) }},
-	}, nil
+	if err := p.settle(ctx, writing); err != nil {
+		discard(writing)
+		return nil, err
+	}
+	return &pools{write: p.pool, session: writing, committed: func(*session) {}}, nil
+}
+
+// settle makes the database this server's.
+func (p *postgres) settle(ctx context.Context, writing *session) error {
+	if err := p.enter(ctx, writing); err != nil {
+		return err
+	}
+	if err := p.migrate(ctx); err != nil {
+		return err
+	}
+	return p.claim(ctx, writing)
 }
 
 // settings are those of every connection, unless the URL says otherwise. A
-// server that stalls within a transaction loses the writers' lock. Statements
+// server that stalls within a transaction loses its connection. Statements
 // are too brief for the just-in-time compiler. Tasks leave their partial indexes
 // all the time, and of the ways to read one only the plain index scan marks what
 // is dead, so that the next scan need not pass over it.
@@ -87,6 +93,11 @@ func (p *postgres) settings() {
 		"jit":                                 "off",
 		"enable_bitmapscan":                   "off",
 		"random_page_cost":                    "1.1",
+		// What a machine that died had locked is free again within seconds.
+		"tcp_keepalives_idle":     "2",
+		"tcp_keepalives_interval": "1",
+		"tcp_keepalives_count":    "2",
+		"tcp_user_timeout":        "4000",
 	} {
 		if _, ok := p.config.RuntimeParams[name]; !ok {
 			p.config.RuntimeParams[name] = value
@@ -97,11 +108,11 @@ func (p *postgres) settings() {
 // inspect refuses a database that would keep our texts or promises differently.
 func (p *postgres) inspect(ctx context.Context) error {
 	var version int
-	var encoding, commit string
+	var encoding, commit, schema string
 	err := p.pool.QueryRowContext(ctx, `
 		SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
 			current_setting('synchronous_commit'), coalesce(current_schema(), '')`).
-		Scan(&version, &encoding, &commit, &p.schema)
+		Scan(&version, &encoding, &commit, &schema)
 	switch {
 	case err != nil:
 		return err
@@ -111,28 +122,18 @@ func (p *postgres) inspect(ctx context.Context) error {
 		return fmt.Errorf("database has encoding %s: UTF8 is needed", encoding)
 	case commit == "off":
 		return errors.New("database has synchronous_commit off, and would answer before a change is on disk")
-	case p.schema == "":
+	case schema == "":
 		return errors.New("database has no schema in its search path")
 	}
 	return nil
 }
 
-// migrate makes the types and takes the missing steps. Servers that start
-// together take turns.
+// migrate makes the types and takes the missing steps.
 func (p *postgres) migrate(ctx context.Context) error {
 	if _, err := p.pool.ExecContext(ctx, prelude); err != nil {
 		return fmt.Errorf("make types: %w", err)
 	}
-	var id int64
-	err := p.pool.QueryRowContext(ctx, `SELECT hashtextextended('batchyard migration ' || current_schema(), 0)`).Scan(&id)
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(id), lock.WithLockTimeout(1, 600))
-	if err != nil {
-		return err
-	}
-	steps, current, target, err := schema(ctx, goose.DialectPostgres, p.pool, goose.WithSessionLocker(locker))
+	steps, current, target, err := schema(ctx, goose.DialectPostgres, p.pool)
 	if err != nil || current == target {
 		return err
 	}
@@ -141,19 +142,16 @@ func (p *postgres) migrate(ctx context.Context) error {
 
 func (p *postgres) dialect() *dialect {
 	return &dialect{
-		name:      PostgreSQL,
-		readers:   postgresReaders,
-		beginView: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-		beginUpdate: []string{
-			"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-			"SELECT pg_advisory_xact_lock(hashtextextended('batchyard writer ' || current_schema(), 0))",
-		},
-		session:    postgresSession,
-		openReader: func(ctx context.Context) (*session, error) { return postgresSession(ctx, p.pool) },
+		name:        PostgreSQL,
+		readers:     postgresReaders,
+		beginView:   "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+		beginUpdate: []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"},
+		session:     postgresSession,
+		openReader:  func(ctx context.Context) (*session, error) { return postgresSession(ctx, p.pool) },
 		groupContext: func() (context.Context, context.CancelFunc) {
 			return context.WithTimeout(context.Background(), postgresGroupTime)
 		},
-		notify:    p.notify,
+		enter:     p.enter,
 		aborted:   isAborted,
 		transient: isTransient,
 		full:      isFullPostgres,
@@ -212,125 +210,4 @@ func isLost(err error) bool {
 	return refused || network || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
-}
-
-// A notification holds this many bytes of topics; PostgreSQL allows 8000 with
-// the origin.
-const maxNotification = 7000
-
-// channel is where the servers of one schema notify each other.
-func (p *postgres) channel() string { return "batchyard_changes_" + p.schema }
-
-// notify packs topics, each once, into as few notifications as hold them.
-func (p *postgres) notify(topics []string) []string {
-	var statements []string
-	seen := make(map[string]bool, len(topics))
-	payload := ""
-	send := func() {
-		if payload != "" {
-			statements = append(statements, "SELECT pg_notify("+quote(p.channel())+", "+quote(p.origin+payload)+")")
-		}
-		payload = ""
-	}
-	for _, topic := range topics {
-		if seen[topic] {
-			continue
-		}
-		seen[topic] = true
-		if len(payload)+len(topic) >= maxNotification {
-			send()
-		}
-		payload += "\n" + topic
-	}
-	send()
-	return statements
-}
-
-// quote makes a string literal of SQL. The simple protocol that carries it has
-// no parameters.
-func quote(s string) string {
-	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), "'", "''") + "'"
-}
-
-// listen opens the connection on which other servers are heard.
-func (p *postgres) listen(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := pgx.ConnectConfig(ctx, p.config.Copy())
-	if err != nil {
-		return nil, err
-	}
-	err = p.presence(ctx, conn)
-	if err == nil {
-		_, err = conn.Exec(ctx, "LISTEN "+pgx.Identifier{p.channel()}.Sanitize())
-	}
-	if err != nil {
-		return nil, errors.Join(err, conn.Close(ctx))
-	}
-	return conn, nil
-}
-
-// presence takes the lock that tells servers and those who must be alone of each
-// other, for as long as the connection lasts.
-func (p *postgres) presence(ctx context.Context, conn *pgx.Conn) error {
-	lock := "pg_try_advisory_lock_shared"
-	if p.db.alone {
-		lock = "pg_try_advisory_lock"
-	}
-	var taken bool
-	err := conn.QueryRow(ctx, "SELECT "+lock+"(hashtextextended('batchyard server ' || current_schema(), 0))").Scan(&taken)
-	switch {
-	case err != nil:
-		return err
-	case taken:
-		return nil
-	case p.db.alone:
-		return fmt.Errorf("%w: stop all servers first", ErrInUse)
-	}
-	return fmt.Errorf("%w: it is being mended or restored", ErrInUse)
-}
-
-// hear announces what other servers changed, until ctx is done. After a broken
-// connection it wakes everyone, since nobody knows what was missed.
-func (p *postgres) hear(ctx context.Context, conn *pgx.Conn) {
-	for {
-		err := p.forward(ctx, conn)
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		_ = conn.Close(closing) // a connection that is given up
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		p.db.log.Warn("lost connection for notifications", "error", err)
-		if conn = p.listenAgain(ctx); conn == nil {
-			return
-		}
-		p.db.changes.announceAll()
-	}
-}
-
-// listenAgain tries until it hears again, or returns nil when ctx is done.
-func (p *postgres) listenAgain(ctx context.Context) *pgx.Conn {
-	for {
-		if conn, err := p.listen(ctx); err == nil {
-			return conn
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// forward announces notifications until the connection fails.
-func (p *postgres) forward(ctx context.Context, conn *pgx.Conn) error {
-	for {
-		n, err := conn.WaitForNotification(ctx)
-		if err != nil {
-			return err
-		}
-		topics := strings.Split(n.Payload, "\n")
-		if topics[0] != p.origin {
-			p.db.changes.announce(topics[1:])
-		}
-	}
 }

@@ -83,7 +83,6 @@ func openSQLite(ctx context.Context, db *DB, name string) (*pools, error) {
 		session:      sqliteSession,
 		openReader:   func(ctx context.Context) (*session, error) { return sqliteSession(ctx, read) },
 		groupContext: func() (context.Context, context.CancelFunc) { return context.Background(), func() {} },
-		notify:       func([]string) []string { return nil },
 		aborted:      func(*session) bool { return false },
 		transient:    isBusy,
 		full:         isFullSQLite,

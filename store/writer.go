@@ -62,6 +62,7 @@ func newWriter(db *DB, pools *pools) *writer {
 	return &writer{
 		db:      db,
 		pools:   pools,
+		session: pools.session,
 		queue:   make(chan *update),
 		between: make(chan func()),
 	}
@@ -194,6 +195,12 @@ func (w *writer) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open connection: %w", err)
 	}
+	if w.db.dialect.enter != nil {
+		if err := w.db.dialect.enter(ctx, s); err != nil {
+			discard(s)
+			return err
+		}
+	}
 	w.session = s
 	return nil
 }
@@ -299,17 +306,11 @@ func (g *group) commit(ctx context.Context) error {
 		return nil
 	}
 	w := g.writer
-	var topics []string
-	for _, u := range g.updates {
-		if u.err == nil {
-			topics = append(topics, u.topics...)
-		}
-	}
 	kept, err := w.db.clock.keep(ctx, w.session)
 	if err != nil {
 		return err
 	}
-	if err := w.session.exec(ctx, append(w.db.dialect.notify(topics), "COMMIT")...); err != nil {
+	if err := w.session.exec(ctx, "COMMIT"); err != nil {
 		if w.db.dialect.lost(err) {
 			return errors.Join(errUnknown, err)
 		}

@@ -10,5 +10,5 @@
 // package control does it, a slice at a time, so a server may be killed
 // anywhere.
 //
-// One server at a time does the duties, by a lease in the database.
+// One server does the duties: it is the only one on its database; see package store.
 package upkeep

@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// leaseLength is how long others wait when the server that kept up died.
-	leaseLength = 15 * time.Second
 	// tick is how often a duty looks although nobody said anything.
 	tick = time.Minute
 	// retryDelay is the pause after a duty failed; it doubles up to tick.
@@ -56,16 +54,14 @@ type duty struct {
 	do     func(ctx context.Context) (next time.Time, err error)
 }
 
-// Run does the duties until ctx ends, whenever this server holds the lease.
+// Run does the duties until ctx ends.
 func (u *Upkeep) Run(ctx context.Context) error {
-	return u.db.Lease("upkeep", leaseLength).Run(ctx, func(ctx context.Context) error {
-		var running sync.WaitGroup
-		for _, d := range []duty{u.resize(), u.liveness(), u.endings(), u.expiries(), u.unfit(), u.retention()} {
-			running.Go(func() { u.keep(ctx, d) })
-		}
-		running.Wait()
-		return nil
-	})
+	var running sync.WaitGroup
+	for _, d := range []duty{u.resize(), u.liveness(), u.endings(), u.expiries(), u.unfit(), u.retention()} {
+		running.Go(func() { u.keep(ctx, d) })
+	}
+	running.Wait()
+	return nil
 }
 
 // keep runs one duty until ctx ends.
