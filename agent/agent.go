@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/batchyard/batchyard/agent/run"
+	"github.com/batchyard/batchyard/agent/uid"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/cenkalti/backoff/v5"
 )
@@ -38,6 +39,9 @@ type Options struct {
 	// UIDBase is the first of [UIDs] user numbers that belong to this node
 	// alone.
 	UIDBase uint32
+	// MoreUIDs hands out the first of further [UIDs] user numbers, for tasks that
+	// have users of their own; nil: there are no more.
+	MoreUIDs func() (uint32, error)
 	// Hide are folders of which tasks see nothing but Root, where the host allows
 	// the node a machine of its own: the server's, above all.
 	Hide []string
@@ -305,12 +309,14 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	}()
 	capabilities := a.keeper.Capabilities()
 	a.info.Unenforced = slices.Clone(capabilities.Missing)
-	a.users = users{base: a.UIDBase, own: capabilities.Root && a.UIDBase > 0}
-	if closed := closedParent(a.tree.path); a.users.own && closed != "" {
-		a.users.own = false
-		a.info.Unenforced = append(a.info.Unenforced,
-			fmt.Sprintf("tasks run as the agent's user, because %s is closed to other users", closed))
+	a.users = users{
+		base: a.UIDBase, admin: capabilities.Root, root: capabilities.Root, own: capabilities.Root && a.UIDBase > 0,
+		tasks: &taskNumbers{base: a.UIDBase, more: a.MoreUIDs, busy: map[uint32]bool{}},
 	}
+	if capabilities.Root && !a.users.own && !uid.Available() {
+		a.users.root = false // root of a container that has nobody else
+	}
+	a.lookAtUsers()
 	if err := a.tree.prepare(); err != nil {
 		return err
 	}

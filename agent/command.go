@@ -22,6 +22,8 @@ type command struct {
 	id      string
 	adopted bool
 	slot    int
+	// number is that of the command's own user, if it has one.
+	number uint32
 	// place is the directory, relative to the node's root; the working
 	// directory is wd below it.
 	place string
@@ -84,6 +86,10 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 		defer time.AfterFunc(left, func() { end(tooLong(c.limit)) }).Stop()
 	}
 	defer c.agent.disk.watch(c.place, end)()
+	if c.ownsUser() {
+		c.takeNumber()
+		defer c.agent.users.tasks.leave(c.number)
+	}
 	var outcome *batch.Outcome
 	err := c.agent.guard("command "+c.id, func() error { outcome = c.within(limited); return nil })
 	if err != nil {
@@ -94,6 +100,19 @@ func (c *command) perform(ctx context.Context) *batch.Outcome {
 		return nil
 	}
 	return outcome
+}
+
+// ownsUser tells whether the command runs as a user that is made for it.
+func (c *command) ownsUser() bool { return c.agent.users.own && ofTask(c.user) }
+
+// takeNumber finds the number of the command's own user. One that runs already
+// has given it its directory.
+func (c *command) takeNumber() {
+	if c.number = c.agent.tree.owner(c.place); c.adopted && c.number != 0 {
+		c.agent.users.tasks.hold(c.number)
+		return
+	}
+	c.number = c.agent.users.tasks.take()
 }
 
 // within is perform in a context that ends with *overLimit if the command uses
@@ -146,7 +165,7 @@ func (c *command) ready(ctx context.Context) *batch.FailureInfo {
 func (c *command) prepare(ctx context.Context) (run.Spec, *batch.FailureInfo) {
 	a := c.agent
 	settings := a.settings.Load()
-	user, err := a.users.resolve(settings.UserAccounts, c.user, c.slot)
+	user, err := a.users.resolve(settings.UserAccounts, c.user, c.slot, c.number)
 	if err != nil {
 		return run.Spec{}, failureOf(err)
 	}

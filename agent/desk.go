@@ -151,7 +151,7 @@ func (d *desk) accept(o *batch.TaskOrder) {
 		delete(d.orphans, id.String())
 		t.adopted = true
 		t.begin(d.agent.began(began))
-		d.start(t, d.agent.users.slotOf(d.agent.tree.owner(taskPlace(o.Job, o.Task))))
+		d.start(t, -1)
 	} else if o.Started {
 		t.phase = batch.PhaseReleased
 		d.agent.note(soon)

@@ -259,9 +259,9 @@ func (t *tree) remove(job batch.JobID, task batch.TaskID) error {
 // clear removes a name and all below it.
 func (t *tree) clear(name string) error { return disk.Raze(t.root, name) }
 
-// closedParent is the first folder above a path that other users cannot pass,
+// ClosedParent is the first folder above a path that other users cannot pass,
 // or "".
-func closedParent(folder string) string {
+func ClosedParent(folder string) string {
 	for {
 		info, err := os.Stat(folder)
 		if err == nil && info.Mode().Perm()&0o001 == 0 {

@@ -222,6 +222,7 @@ const (
 // lookAround looks at what the machine has left, whoever took it.
 func (w *diskWatch) lookAround() {
 	h := w.agent.health
+	w.agent.lookAtUsers()
 	if w.tree.full() {
 		w.noRoom()
 	} else if h.has(causeDisk) && w.tree.available() >= enoughRoom {

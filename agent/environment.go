@@ -41,7 +41,7 @@ func (c *command) variables() []string {
 		return c.spec.Env
 	}
 	settings := c.agent.settings.Load()
-	u, err := c.agent.users.resolve(settings.UserAccounts, c.user, c.slot)
+	u, err := c.agent.users.resolve(settings.UserAccounts, c.user, c.slot, c.number)
 	if err != nil {
 		u = user{} // it never ran
 	}

@@ -35,6 +35,7 @@ const (
 	causeStarts               // tasks do not start
 	causePanic                // something went wrong in the agent itself
 	causeRestart              // the agent is started again and again
+	causeUsers                // tasks cannot have users of their own
 )
 
 // Codes of a node's errors.
@@ -44,6 +45,7 @@ const (
 	errorNoStarts    = "TasksDoNotStart"
 	errorPanic       = "AgentInternalError"
 	errorRestarts    = "AgentRestarted"
+	errorNoUsers     = "NoTaskUsers"
 )
 
 // tell notes a trouble, in place of an earlier one of its cause.
@@ -111,7 +113,7 @@ func (h *health) fitNow() bool {
 // list has all troubles in their order; the caller holds the lock.
 func (h *health) list() []batch.NodeError {
 	var all []batch.NodeError
-	for c := causeShare; c <= causeRestart; c++ {
+	for c := causeShare; c <= causeUsers; c++ {
 		if t, is := h.troubles[c]; is {
 			all = append(all, t.NodeError)
 		}

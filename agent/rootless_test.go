@@ -29,7 +29,7 @@ func TestUnprivileged(t *testing.T) {
 	}
 	tests := []string{
 		"TestTaskEnvironment", "TestTaskOutcome", "TestWallClock", "TestQueue", "TestRelease", "TestOrders", "TestRestart", "TestLease",
-		"TestBoot", "TestLeave", "TestRemoval", "TestFileList", "TestFileRead", "TestFileDelete", "TestFetch", "TestDisk",
+		"TestBoot", "TestLeave", "TestRemoval", "TestFileList", "TestFileRead", "TestFileDelete", "TestFetch", "TestDisk", "TestElevation", "TestPrivateTasks",
 	}
 	command := exec.CommandContext(t.Context(), setpriv, "--reuid", nobody, "--regid", nobody, "--clear-groups", "--no-new-privs",
 		copyOfSelf(t, folder), "-test.run", "^("+strings.Join(tests, "|")+")$", "-test.v")

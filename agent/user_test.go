@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -179,11 +180,107 @@ func TestClosedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.start()
-	n.run("t", shell("id -u"))
-	if got := n.text(n.place("t", "stdout.txt")); got != "0\n" {
+	attempt := n.add("t", shell("id -u"))
+	if got := n.result(attempt); got.Phase != batch.PhaseReleased {
+		t.Fatalf("the task is %+v", got)
+	}
+	if report := n.troubled(true); len(report.Errors) != 1 || report.Errors[0].Code != "NoTaskUsers" || !strings.Contains(report.Errors[0].Message, "chmod o+x "+n.folder) {
+		t.Errorf("errors are %+v", report.Errors)
+	}
+	if err := os.Chmod(n.folder, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if report := n.troubled(false); len(report.Errors) > 0 {
+		t.Errorf("errors stay: %+v", report.Errors)
+	}
+	n.run("again", shell("id -u"))
+	if got := n.text(n.place("again", "stdout.txt")); got != fmt.Sprintln(n.options.UIDBase) {
 		t.Errorf("the task ran as %s", got)
 	}
-	n.until("the agent tells", func() bool {
-		return strings.Contains(fmt.Sprint(n.agent.Unenforced), n.folder+" is closed to other users")
+}
+
+func TestNoNumbers(t *testing.T) {
+	t.Parallel()
+	if !isRoot() {
+		t.Skip("SKIPPED: only root runs tasks as users of their own")
+	}
+	n := newNode(t, func(n *node) { n.options.UIDBase = 0 })
+	attempt := n.add("t", shell("id -u"))
+	if got := n.result(attempt); got.Phase != batch.PhaseReleased {
+		t.Fatalf("the task is %+v", got)
+	}
+	if report := n.troubled(true); len(report.Errors) != 1 || !strings.Contains(report.Errors[0].Message, "not run as root") {
+		t.Errorf("errors are %+v", report.Errors)
+	}
+}
+
+// TestElevation is for agents that are not root, see TestUnprivileged.
+func TestElevation(t *testing.T) {
+	t.Parallel()
+	if isRoot() {
+		t.Skip("SKIPPED: run by TestUnprivileged")
+	}
+	n := newNode(t, func(n *node) {
+		n.settings.UserAccounts = []batch.UserAccount{{Name: "boss", ElevationLevel: batch.ElevationAdmin}}
 	})
+	for name, user := range map[string]batch.UserIdentity{
+		"pool": autoUser(batch.ScopePool, batch.ElevationAdmin), "task": autoUser(batch.ScopeTask, batch.ElevationAdmin), "boss": {Username: "boss"},
+	} {
+		got := n.run(name, as(user, "touch ran"))
+		if got.Failure == nil || got.Failure.Code != batch.FailureElevation || got.Failure.Category != batch.UserError {
+			t.Errorf("%s: %+v", name, got.Failure)
+		}
+		if exists(n.place(name, "wd", "ran")) {
+			t.Errorf("%s ran", name)
+		}
+	}
+}
+
+func TestUsersOfTasks(t *testing.T) {
+	t.Parallel()
+	if !isRoot() {
+		t.Skip("SKIPPED: only root runs tasks as users of their own")
+	}
+	var blocks atomic.Uint32
+	n := newNode(t, slots(1), func(n *node) {
+		n.options.MoreUIDs = func() (uint32, error) { return n.options.UIDBase + blocks.Add(1)*10_000, nil }
+	})
+	base := n.options.UIDBase
+	user := autoUser(batch.ScopeTask, batch.ElevationNonAdmin)
+	for i, want := range []uint32{base + 10_000, base + 10_001, base + 10_002} {
+		name := fmt.Sprint("t", i)
+		n.run(name, as(user, "id -u"))
+		if got := n.text(n.place(name, "stdout.txt")); got != fmt.Sprintln(want) {
+			t.Errorf("task %d ran as %s, not %d", i, got, want)
+		}
+	}
+	n.restart()
+	n.run("later", as(user, "id -u"))
+	if got := n.text(n.place("later", "stdout.txt")); got != fmt.Sprintln(base+20_000) {
+		t.Errorf("after a restart a task ran as %s", got)
+	}
+}
+
+// TestPrivateTasks leaves things behind with a user of the task, and looks for
+// them with the next.
+func TestPrivateTasks(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, slots(1))
+	user := autoUser(batch.ScopeTask, batch.ElevationNonAdmin)
+	n.run("first", as(user, "for d in /tmp /var/tmp /dev/shm; do echo secret > $d/left; done; ipcmk -M 64"))
+	for _, info := range n.agent.Unenforced {
+		if strings.Contains(info, "no namespaces") {
+			t.Skipf("SKIPPED: %s", info)
+		}
+	}
+	got := n.run("second", as(user, "! cat /tmp/left /var/tmp/left /dev/shm/left && test $(ipcs -m | grep -c 0x) = 0"))
+	if got.Failure != nil {
+		t.Errorf("the next task found something: %+v: %s", got.Failure, n.text(n.place("second", "stdout.txt")))
+	}
+	n.run("third", shell("echo x > /tmp/of-node"))
+	n.change(func() { n.orders.Boot = 2 })
+	n.booted(2)
+	if got := n.run("fourth", shell("test ! -e /tmp/of-node")); got.Failure != nil {
+		t.Errorf("after a boot the files are still there: %+v", got.Failure)
+	}
 }

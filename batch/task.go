@@ -155,6 +155,7 @@ const (
 	FailureDiskFull              FailureCode = "DiskFull"
 	FailureOutOfMemory           FailureCode = "OutOfMemory"
 	FailureUserNotFound          FailureCode = "UserAccountNotFound"
+	FailureElevation             FailureCode = "ElevationNotAvailable"
 	FailureNodeLost              FailureCode = "NodeLost"
 	FailureResultUnknown         FailureCode = "ResultUnknown"
 	// FailureMisfit is of a task that no node of its pool has slots enough for.

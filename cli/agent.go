@@ -12,6 +12,7 @@ import (
 
 	"github.com/batchyard/batchyard/agent"
 	"github.com/batchyard/batchyard/agent/keeper"
+	"github.com/batchyard/batchyard/agent/uid"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/nodelink"
 	"github.com/spf13/cobra"
@@ -75,7 +76,7 @@ func runAgent(ctx context.Context, p Process, path string) error {
 	a := agent.New(agent.Options{
 		Server: &nodelink.Client{URL: config.URL, Node: config.Node, Token: config.Token, HTTP: &http.Client{Transport: transport}},
 		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
-		Hide: config.Hide, Show: config.Show,
+		MoreUIDs: uid.Ledger{}.Further, Hide: config.Hide, Show: config.Show,
 		KeeperCommand:   keeper,
 		TLS:             transport.TLSClientConfig,
 		KillTasksOnStop: config.Ephemeral, Log: log,

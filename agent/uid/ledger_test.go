@@ -222,4 +222,24 @@ func TestBlocks(t *testing.T) {
 			t.Errorf("got %d", first)
 		}
 	})
+
+	t.Run("further blocks are nobody else's", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, uid.Space{First: 1 << 20, Last: 1 << 24})
+		seen := map[uint32]bool{y.block("a"): true}
+		for range 20 {
+			first, err := y.Further()
+			if err != nil || seen[first] {
+				t.Fatalf("got %d, %v, after %v", first, err, seen)
+			}
+			seen[first] = true
+		}
+		if first := y.block("b"); seen[first] {
+			t.Errorf("a node got %d, which was given", first)
+		}
+		few := newYard(t, small)
+		if first, err := few.Further(); err == nil {
+			t.Errorf("where there are few, got %d", first)
+		}
+	})
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package uid
 
 import (
@@ -51,11 +53,9 @@ const (
 // this folder alone, the same ones each time. The folder must exist and be
 // closed to tasks.
 func (l Ledger) Block(folder string) (first uint32, err error) {
-	space := l.Space
-	if space.empty() {
-		if space, err = machineSpace(); err != nil {
-			return 0, err
-		}
+	space, err := l.space()
+	if err != nil {
+		return 0, err
 	}
 	if folder, err = filepath.Abs(folder); err != nil {
 		return 0, fmt.Errorf("find node folder: %w", err)
@@ -89,6 +89,47 @@ func (l Ledger) Block(folder string) (first uint32, err error) {
 		return 0, err
 	}
 	return first, replace(filepath.Join(folder, markName), fmt.Appendf(nil, "%d\n", first), false)
+}
+
+// errFew says that numbers are not given away without account.
+var errFew = errors.New("this machine has few user numbers")
+
+// Further returns the first of another [BlockSize] numbers that nobody has,
+// nor will have before all others were given. It is for what does not last: no
+// account is kept of who has them. Where there are few it is refused.
+func (l Ledger) Further() (uint32, error) {
+	space, err := l.space()
+	if err != nil {
+		return 0, err
+	}
+	if space.blocks() < manyBlocks {
+		return 0, errFew
+	}
+	unlock, err := l.open()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	b, err := l.read()
+	if err != nil {
+		return 0, err
+	}
+	first, err := b.hand(space)
+	if err != nil {
+		return 0, err
+	}
+	return first, l.write(b)
+}
+
+// manyBlocks are so many that those which are in use without account have long
+// been given back when it is their turn again.
+const manyBlocks = 10_000
+
+func (l Ledger) space() (Space, error) {
+	if l.Space.empty() {
+		return machineSpace()
+	}
+	return l.Space, nil
 }
 
 // hand finds the next block that no node has, and forgets nodes that are gone.
