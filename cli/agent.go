@@ -59,6 +59,12 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		defer cancel()
 		ctx = parented
 	}
+	log := slog.New(slog.NewTextHandler(p.Stderr, nil)).With("node", config.Node)
+	if config.Outlives {
+		outliving, cancel := outlive(ctx, log)
+		defer cancel()
+		ctx = outliving
+	}
 	transport := nodelink.Transport()
 	if transport.TLSClientConfig, err = trust(config.CAFile); err != nil {
 		return err
@@ -67,7 +73,6 @@ func runAgent(ctx context.Context, p Process, path string) error {
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
 	}
-	log := slog.New(slog.NewTextHandler(p.Stderr, nil)).With("node", config.Node)
 	keeper := []string{executable, "agent", "keeper"}
 	if config.Profiles {
 		offerProfiles(ctx, privateSocket(agentSocket), log)

@@ -34,6 +34,9 @@ type nodeConfig struct {
 	// Ephemeral: the node's tasks end with its agent, and the agent with the
 	// server.
 	Ephemeral bool `json:"ephemeral,omitempty"`
+	// Outlives: the agent goes on when its server is told to end by a signal that
+	// it gets too; whoever watches over it ends it by another.
+	Outlives bool `json:"outlives,omitempty"`
 	// Profiles has agent and keeper offer profiles to whoever may enter the
 	// private folder.
 	Profiles bool `json:"profiles,omitempty"`
@@ -58,7 +61,7 @@ func (l nodeLauncher) command(node control.NodeWanted, folder string, token func
 	}
 	config := nodeConfig{
 		URL: l.url, CAFile: l.caFile, Node: node.Node, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
-		UIDBase: base, Hide: l.hide, Show: l.show, Ephemeral: l.ephemeral, Profiles: l.profiles,
+		UIDBase: base, Hide: l.hide, Show: l.show, Ephemeral: l.ephemeral, Outlives: !l.ephemeral, Profiles: l.profiles,
 	}
 	path := filepath.Join(config.State, nodeConfigName)
 	before, err := readNodeConfig(path)

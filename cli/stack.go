@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/batchyard/batchyard/agent"
 	"github.com/batchyard/batchyard/api"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
@@ -193,6 +194,10 @@ func (s *stack) run(ctx context.Context) error {
 	local, err := s.provider()
 	if err != nil {
 		return err
+	}
+	if closed := agent.ClosedParent(local.Dir); closed != "" && os.Geteuid() == 0 {
+		s.log.Error("tasks run as users of their own, who cannot pass a folder: nodes of this machine run none until it is opened",
+			"folder", closed, "command", "chmod o+x "+closed)
 	}
 	duties := upkeep.New(upkeep.Options{DB: s.db, Control: s.control, Nodes: s.nodes, Log: s.log})
 	loop := scheduler.New(scheduler.Options{DB: s.db, Control: s.control, Log: s.log, Metrics: s.registry})

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 func playAgent(folder, pipe string) int {
-	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
 	lock, err := os.OpenFile(filepath.Join(folder, "state", "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

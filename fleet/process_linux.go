@@ -81,6 +81,10 @@ func detach(command *exec.Cmd) {
 	command.SysProcAttr.Setsid = true
 }
 
+// endSignal ends an agent. It is not the one by which service managers end all
+// processes of a server, since agents outlive that.
+const endSignal = syscall.SIGINT
+
 // child is an agent that we started.
 type child struct {
 	command *exec.Cmd
@@ -112,7 +116,7 @@ func (c child) succeeded() bool {
 	}
 }
 
-func (c child) terminate() error { return c.command.Process.Signal(syscall.SIGTERM) }
+func (c child) terminate() error { return c.command.Process.Signal(endSignal) }
 func (c child) kill() error      { return c.command.Process.Kill() }
 
 // other is an agent that an earlier server started, held by a descriptor of
@@ -157,7 +161,7 @@ func Await(ctx context.Context, pid int) error {
 	return ctx.Err()
 }
 
-func (o other) terminate() error { return o.signal(syscall.SIGTERM) }
+func (o other) terminate() error { return o.signal(endSignal) }
 func (o other) kill() error      { return o.signal(syscall.SIGKILL) }
 
 func (o other) signal(number syscall.Signal) error {

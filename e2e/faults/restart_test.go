@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -47,9 +48,22 @@ func TestRestarts(t *testing.T) {
 			c.open(t)
 		}},
 		{name: "agents are stopped", begun: crowd, requeued: true, hurt: func(t *testing.T, c *crowdJob) {
-			s.signalAgents(t, syscall.SIGTERM, nodes...)
+			s.signalAgents(t, syscall.SIGINT, nodes...)
 			c.open(t)
-			s.signalAgents(t, syscall.SIGTERM, nodes[0])
+			s.signalAgents(t, syscall.SIGINT, nodes[0])
+		}},
+		{name: "everything of the service gets the signal to end", begun: crowd, hurt: func(t *testing.T, c *crowdJob) {
+			before := s.nodeProcesses()
+			for _, pid := range before {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+				_ = syscall.Kill(pid, syscall.SIGHUP)
+			}
+			s.stop(t)
+			c.open(t)
+			s.start(t)
+			if after := s.nodeProcesses(); !slices.Equal(before, after) || len(before) != 2*len(nodes) {
+				t.Errorf("agents and keepers were %v and are %v", before, after)
+			}
 		}},
 		{name: "agents are killed", begun: crowd, requeued: true, hurt: func(t *testing.T, c *crowdJob) {
 			s.signalAgents(t, syscall.SIGKILL, nodes...)
