@@ -44,7 +44,7 @@ func (a *Agent) upload(ctx context.Context, c *command, outputs []batch.OutputFi
 		return failureOf(err)
 	}
 	defer folder.Close()
-	user, err := a.users.resolve(a.settings.Load().UserAccounts, c.user, c.slot)
+	user, err := a.users.resolve(a.settings.Load().UserAccounts, c.user, c.slot, c.number)
 	if err != nil {
 		return failureOf(err)
 	}
