@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&o.tasks, "tasks", 10_000, "tasks of a run")
 	flag.IntVar(&o.first, "first", 3_000, "tasks of a run that the first second decides")
 	flag.IntVar(&o.submit, "submit", 100_000, "tasks of a submission")
-	flag.IntVar(&o.million, "million", 1_000_000, "tasks that wait in rows 8 to 11 and 14")
+	flag.IntVar(&o.million, "million", 1_000_000, "tasks that wait in rows 8 to 11, 14 and 18")
 	flag.IntVar(&o.latency, "latency", 300, "tasks started one by one")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long an idle server is watched")
 	flag.BoolVar(&o.peers, "peers", true, "measure other schedulers too, those that can be had")
@@ -79,6 +79,7 @@ func (b *bench) parts() []part {
 		{[]string{"5", "6"}, b.measureSubmission},
 		{[]string{"7"}, b.measureLatency},
 		{[]string{"13"}, b.measureSimulated},
+		{[]string{"18"}, b.measureQueues},
 		{[]string{"16"}, b.measureIdle},
 		{[]string{"8", "9", "10", "11", "14"}, b.measureMillion},
 		{[]string{"3"}, b.measurePeers},
