@@ -447,18 +447,16 @@ func (p *Pool) Resize(r PoolResize, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if n := r.TargetDedicatedNodes; n != nil {
-		if err := checkTarget("targetDedicatedNodes", *n); err != nil {
-			return err
-		}
-		p.TargetDedicatedNodes = *n
+	dedicated, low := p.TargetDedicatedNodes, p.TargetLowPriorityNodes
+	setIf(&dedicated, r.TargetDedicatedNodes)
+	setIf(&low, r.TargetLowPriorityNodes)
+	if err := checkTarget("targetDedicatedNodes", dedicated); err != nil {
+		return err
 	}
-	if n := r.TargetLowPriorityNodes; n != nil {
-		if err := checkTarget("targetLowPriorityNodes", *n); err != nil {
-			return err
-		}
-		p.TargetLowPriorityNodes = *n
+	if err := checkTarget("targetLowPriorityNodes", low); err != nil {
+		return err
 	}
+	p.TargetDedicatedNodes, p.TargetLowPriorityNodes = dedicated, low
 	if r.ResizeTimeout != nil {
 		p.ResizeTimeout = timeout
 	}

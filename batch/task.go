@@ -481,8 +481,11 @@ func retryable(f *FailureInfo) bool {
 }
 
 // Requeue puts the task back after its node gave it back or was lost. A task
-// that had begun counts it; its retries stay.
+// that had begun counts it; its retries stay. One that is completed stays so.
 func (t *Task) Requeue(now time.Time) error {
+	if t.State == TaskCompleted {
+		return Errorf(CodeTaskCompleted, "The specified task is already in a completed state.")
+	}
 	t.unbind()
 	if t.State == TaskActive {
 		t.Stamp = t.Stamp.Next(now)
@@ -513,6 +516,9 @@ func (t *Task) End(message string, now time.Time) error {
 // Misfit completes a task that waits and needs more slots than a node of its
 // pool has: it failed, before anything of it was run.
 func (t *Task) Misfit(nodeSlots int, now time.Time) error {
+	if !t.Waits() {
+		return Errorf(CodeOperationInvalidForState, "The task is not waiting for a node.")
+	}
 	if err := t.move(TaskCompleted, now); err != nil {
 		return err
 	}
