@@ -63,6 +63,9 @@ type Options struct {
 	AvailableMemory func() int64
 	// TLS is how files are fetched and sent by HTTPS; nil trusts the machine's authorities.
 	TLS *tls.Config
+	// Environ are settings of the agent's own environment that tasks get too:
+	// proxies and files of authorities.
+	Environ []string
 	// KillTasksOnStop ends all tasks when the agent is stopped; otherwise they
 	// go on for the rest of the lease and the next agent takes them up.
 	KillTasksOnStop bool

@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -24,6 +27,7 @@ const stallTime = 2 * time.Minute
 // around it.
 func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 	open := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	allowed = append(slices.Clone(allowed), proxies()...)
 	guarded := *open
 	guarded.Control = func(_, address string, _ syscall.RawConn) error { return permitted(address, allowed, false) }
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -46,13 +50,42 @@ func guardedClient(allowed []string, trust *tls.Config) *http.Client {
 	}
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext: dial, MaxIdleConnsPerHost: transfers, IdleConnTimeout: time.Minute,
+			Proxy: proxyFor(allowed), DialContext: dial, MaxIdleConnsPerHost: transfers, IdleConnTimeout: time.Minute,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
 			TLSClientConfig: trust.Clone(),
 			// A file is fetched as it is kept, and no bomb is unpacked.
 			DisableCompression: true,
 		},
 	}
+}
+
+// proxyFor is the proxy that the operator gave the agent. It is not asked for
+// addresses that tasks may not reach without it either.
+func proxyFor(allowed []string) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		proxy, err := http.ProxyFromEnvironment(r)
+		if proxy == nil || err != nil {
+			return nil, err
+		}
+		if _, err := netip.ParseAddr(r.URL.Hostname()); err == nil {
+			return proxy, permitted(net.JoinHostPort(r.URL.Hostname(), cmp.Or(r.URL.Port(), "443")), allowed, false)
+		}
+		return proxy, nil
+	}
+}
+
+// proxies are where the operator's proxies listen, which may be this machine.
+func proxies() []string {
+	var hosts []string
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+		proxy, err := url.Parse(os.Getenv(name))
+		if err != nil || proxy.Host == "" {
+			continue
+		}
+		port := cmp.Or(proxy.Port(), map[string]string{"https": "443", "socks5": "1080"}[proxy.Scheme], "80")
+		hosts = append(hosts, net.JoinHostPort(proxy.Hostname(), port))
+	}
+	return hosts
 }
 
 // dialNear dials an address, and asks no resolver for localhost and the names

@@ -9,14 +9,14 @@ import (
 )
 
 // searchPath is the PATH of tasks; nothing of the agent's own environment
-// reaches them.
+// reaches them but what the operator meant for them, see [Options].
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // environment are the variables of every command: where things are, and whose
 // they are (semantics: on the node).
 func (c *command) environment(s *batch.NodeSettings, folder string, u user) []string {
 	root, wd := c.agent.tree.path, folder+"/wd"
-	return []string{
+	env := []string{
 		"PATH=" + searchPath, "HOME=" + wd, "USER=" + u.name, "LOGNAME=" + u.name, "LANG=C.UTF-8",
 		"AZ_BATCH_ACCOUNT_NAME=" + string(s.Account),
 		"AZ_BATCH_ACCOUNT_URL=" + s.AccountURL,
@@ -33,6 +33,7 @@ func (c *command) environment(s *batch.NodeSettings, folder string, u user) []st
 		"AZ_BATCH_TASK_USER=" + u.name,
 		"AZ_BATCH_TASK_USER_IDENTITY=" + identityWord(c.user),
 	}
+	return append(env, c.agent.Environ...)
 }
 
 // variables are those that the command's process has, or had.

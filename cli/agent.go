@@ -66,7 +66,11 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		ctx = outliving
 	}
 	transport := nodelink.Transport()
-	if transport.TLSClientConfig, err = trust(config.CAFile); err != nil {
+	if transport.TLSClientConfig, err = trust(config.CAFiles, config.ServerName); err != nil {
+		return err
+	}
+	files, err := trust(config.CAFiles, "")
+	if err != nil {
 		return err
 	}
 	executable, err := os.Executable()
@@ -83,7 +87,8 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		Root:   config.Root, State: config.State, UIDBase: config.UIDBase, Version: p.Version,
 		MoreUIDs: uid.Ledger{}.Further, Hide: config.Hide, Show: config.Show,
 		KeeperCommand:   keeper,
-		TLS:             transport.TLSClientConfig,
+		TLS:             files,
+		Environ:         config.Environ,
 		KillTasksOnStop: config.Ephemeral, Log: log,
 	})
 	log.Info("agent started", "version", p.Version, "server", config.URL)
@@ -95,23 +100,25 @@ func runAgent(ctx context.Context, p Process, path string) error {
 	return err
 }
 
-// trust is the TLS configuration that trusts the authority in a file beside
-// those of the machine.
-func trust(file string) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if file == "" {
+// trust is the TLS configuration that trusts the certificates in files beside
+// the authorities of the machine, and wants a server to have a name.
+func trust(files []string, name string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name}
+	if len(files) == 0 {
 		return config, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read authority: %w", err)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate", file)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read authority: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s has no certificate", file)
+		}
 	}
 	config.RootCAs = pool
 	return config, nil

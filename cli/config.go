@@ -70,6 +70,9 @@ type NodesConfig struct {
 	// Show are folders of this machine that tasks see as they are, although they
 	// are in /tmp, /var/tmp or /dev/shm, of which each node has its own.
 	Show []string `koanf:"show"`
+	// Authorities is a PEM file of certificates that agents trust when they fetch
+	// and send files, beside those of the machine.
+	Authorities string `koanf:"authorities"`
 }
 
 // FetchConfig is about what tasks may fetch.
@@ -156,7 +159,7 @@ func (c Config) validate() error {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return errors.New("configuration: tls.certificate and tls.key go together")
 	}
-	return errors.Join(c.Limits.validate(), uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage), c.refusePublic())
+	return errors.Join(checkURL(c.URL), c.Limits.validate(), uniqueNames("accounts", c.Accounts), uniqueNames("storage", c.Storage), c.refusePublic())
 }
 
 // logger makes the program's log.

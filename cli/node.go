@@ -2,9 +2,7 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,14 +10,14 @@ import (
 	"github.com/batchyard/batchyard/agent/uid"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
+	"github.com/batchyard/batchyard/disk"
+	"github.com/batchyard/batchyard/fleet"
 )
 
 // nodeConfig is what a node's agent is told when it is started. It is kept in
 // the node's private folder, since it has the node's secret.
 type nodeConfig struct {
-	// URL is the server as the node reaches it; CAFile is whom to trust there.
-	URL    string `json:"url"`
-	CAFile string `json:"caFile,omitempty"`
+	nodeAccess
 
 	Node  batch.NodeID `json:"node"`
 	Token string       `json:"token"`
@@ -47,8 +45,7 @@ const nodeConfigName = "node.json"
 // nodeLauncher makes the command lines of the agents of this machine.
 type nodeLauncher struct {
 	executable string
-	url        string
-	caFile     string
+	access     nodeAccess
 	hide, show []string
 	ephemeral  bool
 	profiles   bool
@@ -60,29 +57,25 @@ func (l nodeLauncher) command(node control.NodeWanted, folder string, token func
 		return nil, err
 	}
 	config := nodeConfig{
-		URL: l.url, CAFile: l.caFile, Node: node.Node, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
+		nodeAccess: l.access, Node: node.Node, Root: filepath.Join(folder, "root"), State: filepath.Join(folder, "state"),
 		UIDBase: base, Hide: l.hide, Show: l.show, Ephemeral: l.ephemeral, Outlives: !l.ephemeral, Profiles: l.profiles,
 	}
 	path := filepath.Join(config.State, nodeConfigName)
-	before, err := readNodeConfig(path)
-	switch {
-	case err == nil:
+	// A file that cannot be read counts as absent: a power cut may have left it
+	// empty.
+	if before, err := readNodeConfig(path); err == nil && before.Token != "" {
 		config.Token = before.Token
-	case errors.Is(err, fs.ErrNotExist):
-		if config.Token, err = token(); err != nil {
-			return nil, fmt.Errorf("make node token: %w", err)
-		}
-	default:
-		return nil, err
+	} else if config.Token, err = token(); err != nil {
+		return nil, fmt.Errorf("make node token: %w", err)
 	}
 	text, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeWhole(path, text); err != nil {
-		return nil, err
+	if err := disk.WriteFile(path, text, 0o600); err != nil {
+		return nil, fmt.Errorf("write node configuration: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(config.State, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(folder, fleet.AgentLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open agent log: %w", err)
 	}
@@ -90,7 +83,7 @@ func (l nodeLauncher) command(node control.NodeWanted, folder string, token func
 	command := exec.Command(l.executable, "agent", "run", "--config", path) //nolint:noctx // see above
 	command.Stdout, command.Stderr = log, log
 	command.Dir = folder
-	command.Env = []string{"PATH=" + os.Getenv("PATH")}
+	command.Env = append([]string{"PATH=" + os.Getenv("PATH")}, l.access.Environ...)
 	return command, nil
 }
 
@@ -104,10 +97,11 @@ func userNumbers(folder string) (uint32, error) {
 	return uid.Ledger{}.Block(folder)
 }
 
-// stale tells whether the agent in a folder looks for the server elsewhere.
+// stale tells whether the agent in a folder looks for the server elsewhere, or
+// trusts others.
 func (l nodeLauncher) stale(folder string) bool {
 	config, err := readNodeConfig(filepath.Join(folder, "state", nodeConfigName))
-	return err == nil && (config.URL != l.url || config.CAFile != l.caFile)
+	return err == nil && !config.equal(l.access)
 }
 
 func readNodeConfig(path string) (nodeConfig, error) {
@@ -120,15 +114,4 @@ func readNodeConfig(path string) (nodeConfig, error) {
 		return config, fmt.Errorf("read node configuration %s: %w", path, err)
 	}
 	return config, nil
-}
-
-// writeWhole leaves the old file or the new one, whatever happens.
-func writeWhole(path string, text []byte) error {
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("write node configuration: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write node configuration: %w", err)
-	}
-	return nil
 }

@@ -31,12 +31,13 @@ type process struct {
 	stdout  io.Reader
 
 	API, Storage, Authority string
+	Listen                  string // the port of the API
 }
 
 // logLine is a line of a server's log; text is all of it.
 type logLine struct {
-	Msg, API, Storage, Authority string
-	Text                         string `json:"-"`
+	Msg, API, Storage, Authority, Listen string
+	Text                                 string `json:"-"`
 }
 
 // dataFolder is a folder that the users of tasks can pass.
@@ -120,6 +121,7 @@ func (p *process) follow(log io.Reader) {
 		if line.Msg == "server ready" && !said {
 			said = true
 			p.API, p.Storage, p.Authority = line.API, "https://"+line.Storage, line.Authority
+			p.Listen = line.Listen
 			close(p.ready)
 		}
 	}

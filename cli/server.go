@@ -58,7 +58,7 @@ func runServer(ctx context.Context, p Process, path string) error {
 	if err := s.provision(ctx); err != nil {
 		return errors.Join(err, s.close())
 	}
-	log.Info("server ready", "version", p.Version, "api", s.url(), "storage", s.storage.Addr().String(), "data", s.config.Data, "authority", s.caFile)
+	log.Info("server ready", "version", p.Version, "api", s.url(), "listen", s.api.Addr().String(), "storage", s.storage.Addr().String(), "data", s.config.Data, "authority", s.caFile)
 	err = s.run(ctx)
 	err = errors.Join(err, s.close())
 	if err == nil {

@@ -170,16 +170,12 @@ func (s *stack) loadCertificate() (err error) {
 	return err
 }
 
-// url is the address of the API as nodes and callers on this machine reach it.
+// url is the address of the API as tasks and callers are told it.
 func (s *stack) url() string {
 	if s.config.URL != "" {
 		return strings.TrimSuffix(s.config.URL, "/")
 	}
-	scheme := "https://"
-	if s.httpToo {
-		scheme = "http://"
-	}
-	return scheme + s.api.Addr().String()
+	return s.scheme() + near(s.api.Addr())
 }
 
 // allowedHosts are addresses of this machine that tasks may fetch from: our
@@ -249,8 +245,12 @@ func (s *stack) provider() (*fleet.Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
+	access, err := s.nodeAccess(os.Environ())
+	if err != nil {
+		return nil, err
+	}
 	launcher := nodeLauncher{
-		executable: executable, url: s.url(), caFile: s.caFile, ephemeral: s.ephemeral, profiles: s.debug != nil,
+		executable: executable, access: access, ephemeral: s.ephemeral, profiles: s.debug != nil,
 		// Without root the folders of the user's other servers are open to tasks too.
 		hide: []string{s.config.Data, defaultData(), defaultDevData()}, show: s.config.Nodes.Show,
 	}

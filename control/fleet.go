@@ -70,3 +70,28 @@ func (s *Service) NewNodeToken(ctx context.Context, node batch.NodeID) (string, 
 	}
 	return token, nil
 }
+
+// NodeNotHeard notes on a node that nobody has heard of it yet, or any more,
+// with the last word of its agent, and tells whether that is so. What it notes
+// is taken back when the node is heard.
+func (s *Service) NodeNotHeard(ctx context.Context, node batch.NodeID, word string) (bool, error) {
+	silent := false
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		n, err := tx.Node(node)
+		if silent = err == nil && (n.State == batch.NodeCreating || n.State == batch.NodeUnknown); !silent {
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			return err
+		}
+		message := "The node has not been heard of. The last line of its agent's log: " + word
+		if word == "" {
+			message = "The node has not been heard of, and its agent has said nothing."
+		}
+		if !n.Notice(batch.NodeError{Code: batch.NoticeNotHeard, Message: message}) {
+			return nil
+		}
+		return tx.UpdateNode(&n)
+	})
+	return silent, err
+}

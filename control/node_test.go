@@ -279,6 +279,36 @@ func TestNodesAreTakenOutOfService(t *testing.T) {
 		})
 	})
 
+	t.Run("its provider says why it does not come up", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, storetest.SQLite(t))
+		y.prepare(0, 1)
+		y.check(y.StepPool(ctx(t), acct, "pool", func(*batch.Pool, []batch.Node, time.Time) control.PoolStep {
+			return control.PoolStep{AddDedicated: 1}
+		}))
+		id := y.nodesOf("pool")[0]
+		for _, word := range []string{"certificate \xff unknown", "no route to host"} {
+			noted, err := y.NodeNotHeard(ctx(t), id, word)
+			y.check(err)
+			n, err := y.Node(ctx(t), acct, "pool", id)
+			y.check(err)
+			if troubles := n.Troubles(); !noted || len(troubles) != 1 || troubles[0].Code != batch.NoticeNotHeard ||
+				!strings.Contains(troubles[0].Message, batch.Printable(word, 100)) {
+				t.Errorf("the node shows %+v", troubles)
+			}
+		}
+		node := y.script(id)
+		node.sync()
+		n, err := y.Node(ctx(t), acct, "pool", id)
+		y.check(err)
+		if troubles := n.Troubles(); len(troubles) != 0 {
+			t.Errorf("heard, the node shows %+v", troubles)
+		}
+		if noted, err := y.NodeNotHeard(ctx(t), id, "late"); err != nil || noted {
+			t.Errorf("it is noted of a node that was heard (%v)", err)
+		}
+	})
+
 	t.Run("its provider says that it is gone", func(t *testing.T) {
 		t.Parallel()
 		y, node := running(t)

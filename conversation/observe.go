@@ -45,6 +45,7 @@ func (h *hearing) apply() error {
 	h.applyBoot()
 	h.applyAgent()
 	h.applyErrors()
+	h.changed = h.node.Settle(batch.NoticeNotHeard) || h.changed
 	h.applyWait()
 	h.left = h.report.Left && h.leaves()
 	// A node that was given up is in contact again.

@@ -24,6 +24,9 @@ type Nodes interface {
 	// NewNodeToken makes the secret that the node's agent shows; one made
 	// before is void.
 	NewNodeToken(ctx context.Context, node batch.NodeID) (string, error)
+	// NodeNotHeard notes on a node that nobody has heard of it, with the last
+	// word of its agent, unless it was heard.
+	NodeNotHeard(ctx context.Context, node batch.NodeID, word string) (noted bool, err error)
 }
 
 // Local runs nodes as child processes of the server, each with a folder of its
@@ -188,7 +191,9 @@ func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.Node
 		begun := time.Now()
 		process, err := l.runOrFind(ctx, node, folder)
 		if err == nil {
+			hush := l.listen(ctx, node, folder)
 			l.follow(ctx, process)
+			hush()
 			if process.succeeded() {
 				return // the node has left its pool
 			}
@@ -200,7 +205,12 @@ func (l *Local) keep(ctx context.Context, agent *agentProcess, node control.Node
 			delays.Reset()
 		}
 		wait := delays.NextBackOff()
-		l.Log.Warn("agent ended, starting it again", "node", node.Node, "pool", node.Pool, "after", wait, "err", err)
+		word := lastWord(folder)
+		if err != nil {
+			word = err.Error()
+		}
+		l.Log.Warn("agent ended, starting it again", "node", node.Node, "pool", node.Pool, "after", wait, "err", err, "said", word)
+		l.notHeard(ctx, node, word)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):

@@ -60,6 +60,7 @@ type yard struct {
 
 	mu    sync.Mutex // guards the rows
 	rows  []control.NodeWanted
+	words map[batch.NodeID]string
 	lines chan string // what agents say when they are up
 
 	stale    func(folder string) bool
@@ -102,6 +103,17 @@ func (y *yard) DesiredNodes(context.Context) ([]control.NodeWanted, error) {
 }
 
 func (y *yard) NewNodeToken(context.Context, batch.NodeID) (string, error) { return "byt_token", nil }
+
+// NodeNotHeard keeps what agents said last.
+func (y *yard) NodeNotHeard(_ context.Context, node batch.NodeID, word string) (bool, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.words == nil {
+		y.words = map[batch.NodeID]string{}
+	}
+	y.words[node] = word
+	return true, nil
+}
 
 func (y *yard) want(ids ...batch.NodeID) {
 	y.mu.Lock()
@@ -339,4 +351,29 @@ func (w lineWriter) Write(p []byte) (int, error) {
 	default:
 	}
 	return len(p), nil
+}
+
+func TestAnAgentThatFailsHasALastWord(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.want("tvmps_1_d")
+	folder := filepath.Join(y.dir, "tvmps_1_d")
+	if err := os.MkdirAll(filepath.Join(folder, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log := strings.Repeat("earlier\n", 1000) + "the last word\n\n"
+	if err := os.WriteFile(filepath.Join(folder, fleet.AgentLog), []byte(log), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := y.provide(8, true)
+	defer stop()
+	if err := syscall.Kill(y.up(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	y.up() // started again, after it was noted
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if got := y.words["tvmps_1_d"]; got != "the last word" {
+		t.Errorf("the node shows %q", got)
+	}
 }
