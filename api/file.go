@@ -81,7 +81,7 @@ func listFiles(c *call, d directory) error {
 	if n := len(answer.Files); answer.More && n > 0 {
 		page.Next = base64.RawURLEncoding.EncodeToString([]byte(answer.Files[n-1].Name))
 	}
-	return list(c, kindOther, "files", page, func(c *call, f *batch.File) any { return showFile(c, d, f) })
+	return list(c, kindFile, "files", page, func(c *call, f *batch.File) any { return showFile(c, d, f) })
 }
 
 func showFile(c *call, d directory, f *batch.File) *fileAnswer {

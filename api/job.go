@@ -199,7 +199,7 @@ func getTaskCounts(c *call) error {
 		return err
 	}
 	return c.element(kindTaskCounts, &countsAnswer{
-		Metadata:       c.metadata("taskcountsresult/@Element"),
+		Metadata:       c.metadata(taskCountsName(c.version) + "/@Element"),
 		TaskCounts:     taskCounts{n.Active, n.Running, n.Succeeded + n.Failed, n.Succeeded, n.Failed},
 		TaskSlotCounts: taskCounts{n.ActiveSlots, n.RunningSlots, n.SucceededSlots + n.FailedSlots, n.SucceededSlots, n.FailedSlots},
 	})
@@ -211,4 +211,12 @@ func preparationStatus(c *call) error {
 		return err
 	}
 	return batch.Errorf(codeNoPreparation, "The specified job has neither a job preparation task nor a job release task.")
+}
+
+// taskCountsName is what task counts were called.
+func taskCountsName(v *version) string {
+	if v.before("2020-09-01") {
+		return "taskcounts"
+	}
+	return "taskcountsresult"
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -63,10 +64,10 @@ func showNode(c *call, n *batch.Node) any {
 		ID: n.ID, URL: c.url(at), State: n.State, SchedulingState: n.SchedulingState,
 		StateTransitionTime: batch.At(n.StateTransitionTime), AllocationTime: batch.At(n.AllocationTime),
 		LastBootTime: optionalTime(batch.At(n.LastBootTime)),
-		IPAddress:    n.IPAddress, IPv6Address: ipv6(n.IPAddress), AffinityID: affinityID(n.ID), VMSize: n.VMSize,
+		IPAddress:    n.IPAddress, IPv6Address: ipv6(n.IPAddress), AffinityID: affinityID(n.ID), VMSize: strings.ToLower(n.VMSize),
 		TotalTasksRun: n.TotalTasksRun, TotalTasksSucceeded: n.TotalTasksSucceeded,
 		RunningTasksCount: n.RunningTasks, RunningTaskSlotsCount: n.RunningSlots,
-		StartTask: n.StartTask, StartTaskInfo: n.StartTaskInfo, Errors: n.Troubles(), IsDedicated: n.Dedicated,
+		StartTask: c.showStartTask(n.StartTask), StartTaskInfo: n.StartTaskInfo, Errors: n.Troubles(), IsDedicated: n.Dedicated,
 	}
 	for _, r := range n.Recent {
 		answer.RecentTasks = append(answer.RecentTasks, recentTask{c.url(taskPath(r.Job, r.Task)), r})

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -36,15 +37,42 @@ func (c *call) resource(at string, s batch.Stamp, created time.Time) resource {
 }
 
 func showPool(c *call, p *batch.Pool) any {
+	p.StartTask = c.showStartTask(p.StartTask)
+	p.VMSize = strings.ToLower(p.VMSize) // it may have been added before that was seen to
+	if p.AllocationState != batch.AllocationSteady && p.RunningTimeout > 0 {
+		p.ResizeTimeout = &p.RunningTimeout
+	}
 	return &poolAnswer{
 		PoolSpecification: &p.PoolSpecification,
 		resource:          c.resource(poolPath(p.ID), p.Stamp, p.CreationTime),
 		State:             p.State, StateTransitionTime: batch.At(p.StateTransitionTime),
 		AllocationState: p.AllocationState, AllocationStateTransitionTime: batch.At(p.AllocationStateTransitionTime),
 		CurrentDedicatedNodes: p.CurrentDedicatedNodes, CurrentLowPriorityNodes: p.CurrentLowPriorityNodes,
-		CurrentCommunicationMode: p.TargetNodeCommunicationMode,
+		CurrentCommunicationMode: communicationMode(p),
 		ResizeErrors:             p.ResizeErrors,
 	}
+}
+
+// communicationMode is how nodes that are there talk, in words of the service.
+func communicationMode(p *batch.Pool) string {
+	switch {
+	case p.CurrentDedicatedNodes+p.CurrentLowPriorityNodes == 0:
+		return ""
+	case strings.EqualFold(p.TargetNodeCommunicationMode, "simplified"):
+		return "simplified"
+	}
+	return "classic"
+}
+
+// showStartTask is a start task with the user that it has without being told
+// one, in the versions that show it whole.
+func (c *call) showStartTask(t *batch.StartTask) *batch.StartTask {
+	if t == nil || t.UserIdentity != nil || c.version.before(poolScopes) {
+		return t
+	}
+	shown := *t
+	shown.UserIdentity = defaultUser
+	return &shown
 }
 
 func poolPath(id batch.PoolID) string { return "pools/" + url.PathEscape(string(id)) }

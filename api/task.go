@@ -24,18 +24,26 @@ type taskAnswer struct {
 	PreviousState               batch.TaskState      `json:"previousState,omitempty"`
 	PreviousStateTransitionTime *batch.Time          `json:"previousStateTransitionTime,omitempty"`
 	ExecutionInfo               *batch.ExecutionInfo `json:"executionInfo"`
-	NodeInfo                    *taskNode            `json:"nodeInfo,omitempty"`
+	NodeInfo                    *taskNode            `json:"nodeInfo,omitzero"`
 }
 
 // taskNode is where a task runs or has run.
 type taskNode struct {
-	AffinityID           string       `json:"affinityId"`
-	NodeURL              string       `json:"nodeUrl"`
-	PoolID               batch.PoolID `json:"poolId"`
-	NodeID               batch.NodeID `json:"nodeId"`
-	TaskRootDirectory    string       `json:"taskRootDirectory"`
-	TaskRootDirectoryURL string       `json:"taskRootDirectoryUrl"`
+	AffinityID           string       `json:"affinityId,omitempty"`
+	NodeURL              string       `json:"nodeUrl,omitempty"`
+	PoolID               batch.PoolID `json:"poolId,omitempty"`
+	NodeID               batch.NodeID `json:"nodeId,omitempty"`
+	TaskRootDirectory    string       `json:"taskRootDirectory,omitempty"`
+	TaskRootDirectoryURL string       `json:"taskRootDirectoryUrl,omitempty"`
 }
+
+// poolScopes is the first version that shows the scope of the user that tasks
+// have without being told one.
+const poolScopes = "2019-08-01"
+
+// defaultUser is the user that a task has without being told one, as versions
+// since then show it. What older ones show is in versions.go.
+var defaultUser = &batch.UserIdentity{AutoUser: &batch.AutoUser{Scope: batch.ScopePool, ElevationLevel: batch.ElevationNonAdmin}}
 
 func showTask(c *call, t *batch.Task) any {
 	answer := &taskAnswer{
@@ -45,15 +53,21 @@ func showTask(c *call, t *batch.Task) any {
 		PreviousState: t.PreviousState, PreviousStateTransitionTime: optionalTime(batch.At(t.PreviousStateTransitionTime)),
 		ExecutionInfo: &t.ExecutionInfo,
 	}
+	if t.UserIdentity == nil && !c.version.before(poolScopes) {
+		t.UserIdentity = defaultUser
+	}
 	// A node that holds a task it has not begun is not shown: it may give the
 	// task back.
-	if t.Node != "" && t.ExecutionInfo.StartTime != nil {
+	switch {
+	case t.Node != "" && t.ExecutionInfo.StartTime != nil:
 		node := c.url(nodePath(t.Pool, t.Node))
 		root := "workitems/" + string(t.Job) + "/job-1/" + string(t.ID)
 		answer.NodeInfo = &taskNode{
 			AffinityID: affinityID(t.Node), NodeURL: node, PoolID: t.Pool, NodeID: t.Node,
 			TaskRootDirectory: root, TaskRootDirectoryURL: node + "/files/" + root,
 		}
+	case t.State == batch.TaskCompleted:
+		answer.NodeInfo = &taskNode{} // it was ended before it ran
 	}
 	return answer
 }

@@ -59,6 +59,9 @@ const (
 
 	// What follows stands in others only.
 	kindUserAccount       kind = "userAccount"
+	kindTaskNode          kind = "nodeInfo"
+	kindFile              kind = "file"
+	kindFileProperties    kind = "fileProperties"
 	kindNetwork           kind = "networkConfiguration"
 	kindPoolEndpoints     kind = "endpointConfiguration"
 	kindNATPool           kind = "inboundNATPool"
@@ -92,6 +95,7 @@ var parts = map[kind]map[string]kind{
 		"startTask": kindStartTask, "virtualMachineConfiguration": kindMachine, "cloudServiceConfiguration": kindCloudService,
 		"userAccounts": kindUserAccount, "networkConfiguration": kindNetwork, "mountConfiguration": kindMount, "taskSchedulingPolicy": kindScheduling,
 	},
+	kindFile:          {"properties": kindFileProperties},
 	kindNetwork:       {"endpointConfiguration": kindPoolEndpoints, "publicIPAddressConfiguration": kindPublicIP},
 	kindPoolEndpoints: {"inboundNATPools": kindNATPool},
 	kindNATPool:       {"networkSecurityGroupRules": kindNATRule},
@@ -108,7 +112,7 @@ var parts = map[kind]map[string]kind{
 	kindRecentTask:        {"executionInfo": kindExecution},
 	kindTask: {
 		"resourceFiles": kindResourceFile, "executionInfo": kindExecution, "exitConditions": kindExitConditions,
-		"containerSettings": kindContainerSettings, "outputFiles": kindOutputFile,
+		"containerSettings": kindContainerSettings, "outputFiles": kindOutputFile, "nodeInfo": kindTaskNode,
 	},
 	kindOutputFile:  {"destination": kindDestination},
 	kindDestination: {"container": kindOutputContainer},
@@ -214,11 +218,58 @@ var differences = []difference{
 
 	reshaped(kindExecution, "2017-05-01", toSchedulingError, nil, "schedulingError"),
 	hidden(kindExecution, "2017-05-01", "result"),
+	reshaped(kindExecution, "2018-08-01", capitalResult, nil),
+
+	reshaped(kindTask, "2019-08-01", hasUser(`{"autoUser":{"elevationLevel":"nonadmin"}}`), nil).from("2017-05-01"),
+	reshaped(kindTask, "2017-05-01", hasUser(`{"autoUser":{"elevationLevel":"nonadmin","scope":"task"}}`), nil).from("2017-01-01"),
+	reshaped(kindStartTask, "2019-08-01", hasUser(`{"autoUser":{"elevationLevel":"nonadmin"}}`), nil).from("2018-03-01"),
+	reshaped(kindPool, "2015-12-01", func(o *object) {
+		if string(o.get("resizeTimeout")) != `"PT15M"` {
+			o.take("resizeTimeout")
+		}
+	}, nil).from("2015-11-01"),
+	hidden(kindTaskNode, "2015-11-01", "taskRootDirectory", "taskRootDirectoryUrl"),
+	reshaped(kindNode, "2018-12-01", fewerCounts, nil),
+	hidden(kindFileProperties, "2017-05-01", "fileMode"),
+	reshaped(kindNetwork, "2019-08-01", without("dynamicVNetAssignmentScope", `"none"`), nil),
+	reshaped(kindOSDisk, "2023-11-01", without("ephemeralOSDiskSettings", `{}`), nil),
 
 	reshaped(kindTaskCounts, "2020-09-01", flatCounts, nil),
 	reshaped(kindTaskCounts, "2018-08-01", func(o *object) { o.set("validationStatus", jsontext.Value(`"Validated"`)) }, nil),
 	hidden(kindNodeCounts, "2023-11-01", "upgradingOS"),
 	hidden(kindNodeCounts, "2024-07-01", "deallocated", "deallocating"),
+}
+
+// capitalResult: the words began with a capital.
+func capitalResult(o *object) {
+	switch string(o.get("result")) {
+	case `"` + string(batch.ResultSuccess) + `"`:
+		o.set("result", jsontext.Value(`"Success"`))
+	case `"` + string(batch.ResultFailure) + `"`:
+		o.set("result", jsontext.Value(`"Failure"`))
+	}
+}
+
+// hasUser shows whom a task runs as that was not told so.
+func hasUser(text string) func(*object) {
+	return func(o *object) { o.setDefault("userIdentity", text) }
+}
+
+// fewerCounts: nodes that had not booted had counted nothing.
+func fewerCounts(o *object) {
+	if o.get("lastBootTime") == nil {
+		o.take("runningTasksCount")
+		o.take("totalTasksSucceeded")
+	}
+}
+
+// without hides a default that was not shown.
+func without(name, text string) func(*object) {
+	return func(o *object) {
+		if string(o.get(name)) == text {
+			o.take(name)
+		}
+	}
 }
 
 // singleResizeError shows the first of the errors, all that there was.

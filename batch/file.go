@@ -44,7 +44,7 @@ type OutputContainer struct {
 	Path              string         `json:"path,omitempty"`
 	ContainerURL      string         `json:"containerUrl"`
 	IdentityReference Opaque         `json:"identityReference,omitempty"`
-	UploadHeaders     []UploadHeader `json:"uploadHeaders,omitempty"`
+	UploadHeaders     []UploadHeader `json:"uploadHeaders,omitzero"`
 }
 
 // UploadHeader is a header of the upload request, for instance Content-Type.

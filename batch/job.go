@@ -13,12 +13,12 @@ type JobSpecification struct {
 	AllowTaskPreemption       bool                 `json:"allowTaskPreemption"`
 	MaxParallelTasks          *int                 `json:"maxParallelTasks,omitempty"`
 	Constraints               *JobConstraints      `json:"constraints,omitempty"`
-	CommonEnvironmentSettings []EnvironmentSetting `json:"commonEnvironmentSettings,omitempty"`
+	CommonEnvironmentSettings []EnvironmentSetting `json:"commonEnvironmentSettings,omitzero"`
 	PoolInfo                  PoolInfo             `json:"poolInfo"`
 	OnAllTasksComplete        OnAllTasksComplete   `json:"onAllTasksComplete,omitempty"`
 	OnTaskFailure             OnTaskFailure        `json:"onTaskFailure,omitempty"`
 	UsesTaskDependencies      bool                 `json:"usesTaskDependencies"`
-	Metadata                  []MetadataItem       `json:"metadata,omitempty"`
+	Metadata                  []MetadataItem       `json:"metadata,omitzero"`
 
 	// Kept and given back.
 	NetworkConfiguration Opaque `json:"networkConfiguration,omitempty"`

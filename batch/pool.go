@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -25,21 +26,21 @@ type PoolSpecification struct {
 	TaskSlotsPerNode             int                          `json:"taskSlotsPerNode"`
 	TaskSchedulingPolicy         *TaskSchedulingPolicy        `json:"taskSchedulingPolicy,omitempty"`
 	StartTask                    *StartTask                   `json:"startTask,omitempty"`
-	UserAccounts                 []UserAccount                `json:"userAccounts,omitempty"`
-	Metadata                     []MetadataItem               `json:"metadata,omitempty"`
+	UserAccounts                 []UserAccount                `json:"userAccounts,omitzero"`
+	Metadata                     []MetadataItem               `json:"metadata,omitzero"`
 
 	// Kept and given back; nothing on one's own machines answers to them.
 	NetworkConfiguration        Opaque   `json:"networkConfiguration,omitempty"`
-	ApplicationLicenses         []string `json:"applicationLicenses,omitempty"`
+	ApplicationLicenses         []string `json:"applicationLicenses,omitzero"`
 	TargetNodeCommunicationMode string   `json:"targetNodeCommunicationMode,omitempty"`
 	UpgradePolicy               Opaque   `json:"upgradePolicy,omitempty"`
 	ResourceTags                Opaque   `json:"resourceTags,omitempty"`
 	Identity                    Opaque   `json:"identity,omitempty"`
 
 	// Refused unless empty.
-	ApplicationPackageReferences []Opaque `json:"applicationPackageReferences,omitempty"`
-	CertificateReferences        []Opaque `json:"certificateReferences,omitempty"`
-	MountConfiguration           []Opaque `json:"mountConfiguration,omitempty"`
+	ApplicationPackageReferences []Opaque `json:"applicationPackageReferences,omitzero"`
+	CertificateReferences        []Opaque `json:"certificateReferences,omitzero"`
+	MountConfiguration           []Opaque `json:"mountConfiguration,omitzero"`
 }
 
 // CloudServiceConfiguration is the older way to say what runs on a node. It is
@@ -58,7 +59,7 @@ type VirtualMachineConfiguration struct {
 	NodeAgentSKUID              string         `json:"nodeAgentSKUId"`
 	OSDisk                      Opaque         `json:"osDisk,omitempty"`
 	WindowsConfiguration        Opaque         `json:"windowsConfiguration,omitempty"`
-	DataDisks                   []Opaque       `json:"dataDisks,omitempty"`
+	DataDisks                   []Opaque       `json:"dataDisks,omitzero"`
 	LicenseType                 string         `json:"licenseType,omitempty"`
 	DiskEncryptionConfiguration Opaque         `json:"diskEncryptionConfiguration,omitempty"`
 	NodePlacementConfiguration  Opaque         `json:"nodePlacementConfiguration,omitempty"`
@@ -67,7 +68,7 @@ type VirtualMachineConfiguration struct {
 
 	// Refused unless empty.
 	ContainerConfiguration Opaque   `json:"containerConfiguration,omitempty"`
-	Extensions             []Opaque `json:"extensions,omitempty"`
+	Extensions             []Opaque `json:"extensions,omitzero"`
 }
 
 // ImageReference names an image of the marketplace or one of the user's own.
@@ -99,8 +100,8 @@ const (
 // StartTask runs on a node after each boot, before any task.
 type StartTask struct {
 	CommandLine         string               `json:"commandLine"`
-	ResourceFiles       []ResourceFile       `json:"resourceFiles,omitempty"`
-	EnvironmentSettings []EnvironmentSetting `json:"environmentSettings,omitempty"`
+	ResourceFiles       []ResourceFile       `json:"resourceFiles,omitzero"`
+	EnvironmentSettings []EnvironmentSetting `json:"environmentSettings,omitzero"`
 	UserIdentity        *UserIdentity        `json:"userIdentity,omitempty"`
 	MaxTaskRetryCount   int                  `json:"maxTaskRetryCount"`
 	// WaitForSuccess keeps tasks off the node until the start task succeeded;
@@ -141,6 +142,9 @@ type Pool struct {
 	ResizeErrors                  []ResizeError
 	// ResizeDeadline is when the running resize gives up.
 	ResizeDeadline time.Time
+	// RunningTimeout is the time that the newest resize was given; that of the
+	// specification is for the first one.
+	RunningTimeout Duration
 	// Deallocation says what becomes of tasks on nodes that the running resize
 	// removes.
 	Deallocation NodeDeallocationOption
@@ -244,6 +248,7 @@ func (s *PoolSpecification) Normalize() error {
 	if err := s.refuseUnsupported(); err != nil {
 		return err
 	}
+	s.VMSize = strings.ToLower(s.VMSize) // as the service shows it
 	if s.TaskSlotsPerNode == 0 {
 		s.TaskSlotsPerNode = 1
 	}
@@ -263,6 +268,7 @@ func (s *PoolSpecification) Normalize() error {
 
 // normalizeChangeable covers what a patch may change too.
 func (s *PoolSpecification) normalizeChangeable() error {
+	s.tidyKept()
 	if s.TaskSchedulingPolicy == nil {
 		s.TaskSchedulingPolicy = &TaskSchedulingPolicy{}
 	}
@@ -413,7 +419,7 @@ func NewPool(account AccountName, s PoolSpecification, now time.Time) Pool {
 		AllocationState: AllocationSteady, AllocationStateTransitionTime: now,
 	}
 	if s.TargetDedicatedNodes+s.TargetLowPriorityNodes > 0 {
-		p.startResizing(now, DeallocateRequeue)
+		p.startResizing(now, DeallocateRequeue, *p.ResizeTimeout)
 	}
 	return p
 }
@@ -425,10 +431,10 @@ var allocationMoves = map[AllocationState][]AllocationState{
 	AllocationStopping: {AllocationSteady},
 }
 
-func (p *Pool) startResizing(now time.Time, option NodeDeallocationOption) {
+func (p *Pool) startResizing(now time.Time, option NodeDeallocationOption, timeout Duration) {
 	p.AllocationState, p.AllocationStateTransitionTime = AllocationResizing, now
 	p.ResizeErrors, p.Deallocation = nil, option
-	p.ResizeDeadline = now.Add(p.ResizeTimeout.Std())
+	p.ResizeDeadline, p.RunningTimeout = now.Add(timeout.Std()), timeout
 }
 
 // Resize sets new targets; PoolBeingResized while a resize runs.
@@ -457,10 +463,7 @@ func (p *Pool) Resize(r PoolResize, now time.Time) error {
 		return err
 	}
 	p.TargetDedicatedNodes, p.TargetLowPriorityNodes = dedicated, low
-	if r.ResizeTimeout != nil {
-		p.ResizeTimeout = timeout
-	}
-	p.startResizing(now, r.NodeDeallocationOption)
+	p.startResizing(now, r.NodeDeallocationOption, *timeout)
 	p.Stamp = p.Stamp.Next(now)
 	return nil
 }
@@ -489,12 +492,13 @@ func (p *Pool) RemoveNodes(r *NodeRemoval, dedicated, lowPriority int, now time.
 		DeallocateTerminate, DeallocateTaskCompletion, DeallocateRetainedData); err != nil {
 		return err
 	}
-	if _, err := normalizeResizeTimeout(r.ResizeTimeout); err != nil {
+	timeout, err := normalizeResizeTimeout(r.ResizeTimeout)
+	if err != nil {
 		return err
 	}
 	p.TargetDedicatedNodes = max(0, p.TargetDedicatedNodes-dedicated)
 	p.TargetLowPriorityNodes = max(0, p.TargetLowPriorityNodes-lowPriority)
-	p.startResizing(now, r.NodeDeallocationOption)
+	p.startResizing(now, r.NodeDeallocationOption, *timeout)
 	p.Stamp = p.Stamp.Next(now)
 	return nil
 }
@@ -529,7 +533,7 @@ func (p *Pool) Delete(now time.Time) error {
 	}
 	p.State, p.StateTransitionTime = PoolDeleting, now
 	p.TargetDedicatedNodes, p.TargetLowPriorityNodes = 0, 0
-	p.startResizing(now, DeallocateRequeue)
+	p.startResizing(now, DeallocateRequeue, *p.ResizeTimeout)
 	p.Stamp = p.Stamp.Next(now)
 	return nil
 }
@@ -589,11 +593,15 @@ func (p *Pool) Replace(patch PoolPatch, now time.Time) error {
 	next := p.PoolSpecification
 	next.StartTask, next.Metadata = patch.StartTask, nil
 	setIf(&next.Metadata, patch.Metadata)
-	next.ApplicationPackageReferences = patch.ApplicationPackageReferences
-	next.CertificateReferences = patch.CertificateReferences
-	if patch.TargetNodeCommunicationMode != "" {
-		next.TargetNodeCommunicationMode = patch.TargetNodeCommunicationMode
+	if len(next.Metadata) == 0 {
+		next.Metadata = nil // clients must send a list
 	}
+	next.ApplicationPackageReferences, next.CertificateReferences = nil, nil
+	if len(patch.ApplicationPackageReferences)+len(patch.CertificateReferences) > 0 {
+		next.ApplicationPackageReferences = patch.ApplicationPackageReferences
+		next.CertificateReferences = patch.CertificateReferences
+	}
+	next.TargetNodeCommunicationMode = cmp.Or(patch.TargetNodeCommunicationMode, "default")
 	return p.change(next, now)
 }
 

@@ -79,9 +79,11 @@ const (
 	maxSettings    = 1000
 )
 
+// normalizeUser leaves nil as it is: versions show the pool's auto user, whom it
+// stands for, in words of their own.
 func normalizeUser(property string, u *UserIdentity, scope AutoUserScope) (*UserIdentity, error) {
 	if u == nil || (u.Username == "" && u.AutoUser == nil) {
-		u = &UserIdentity{AutoUser: &AutoUser{}}
+		return nil, nil
 	}
 	if u.Username != "" {
 		if u.AutoUser != nil {

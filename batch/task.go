@@ -12,9 +12,9 @@ type TaskSpecification struct {
 	ID                  TaskID               `json:"id"`
 	DisplayName         string               `json:"displayName,omitempty"`
 	CommandLine         string               `json:"commandLine"`
-	ResourceFiles       []ResourceFile       `json:"resourceFiles,omitempty"`
-	OutputFiles         []OutputFile         `json:"outputFiles,omitempty"`
-	EnvironmentSettings []EnvironmentSetting `json:"environmentSettings,omitempty"`
+	ResourceFiles       []ResourceFile       `json:"resourceFiles,omitzero"`
+	OutputFiles         []OutputFile         `json:"outputFiles,omitzero"`
+	EnvironmentSettings []EnvironmentSetting `json:"environmentSettings,omitzero"`
 	AffinityInfo        *AffinityInfo        `json:"affinityInfo,omitempty"`
 	Constraints         *TaskConstraints     `json:"constraints,omitempty"`
 	RequiredSlots       int                  `json:"requiredSlots"`
@@ -25,13 +25,13 @@ type TaskSpecification struct {
 	ContainerSettings            Opaque                       `json:"containerSettings,omitempty"`
 	MultiInstanceSettings        Opaque                       `json:"multiInstanceSettings,omitempty"`
 	DependsOn                    Opaque                       `json:"dependsOn,omitempty"`
-	ApplicationPackageReferences []Opaque                     `json:"applicationPackageReferences,omitempty"`
+	ApplicationPackageReferences []Opaque                     `json:"applicationPackageReferences,omitzero"`
 	AuthenticationTokenSettings  *AuthenticationTokenSettings `json:"authenticationTokenSettings,omitempty"`
 }
 
 // AuthenticationTokenSettings asks for a token inside the task.
 type AuthenticationTokenSettings struct {
-	Access []string `json:"access,omitempty"`
+	Access []string `json:"access,omitzero"`
 }
 
 // AffinityInfo names a node near which a task likes to run; it is a wish.

@@ -1,6 +1,7 @@
 package odata
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,8 +177,8 @@ func (l *lexer) word(t token) (token, error) {
 	case "null":
 		t.kind = literal
 	}
-	if n == len(rest) || rest[n] != '\'' {
-		return t, nil
+	if n == len(rest) || rest[n] != '\'' || slices.Contains(reserved, t.text) {
+		return t, nil // the service takes eq'active' without a blank between
 	}
 	if !strings.EqualFold(t.text, "DateTime") && !strings.EqualFold(t.text, "DateTimeOffset") {
 		return t, fail(t.at, "values of type %s are not supported: write 'text', a number, true, false, null or DateTime'…'", clip(t.text))

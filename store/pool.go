@@ -18,6 +18,7 @@ type poolBody struct {
 	Specification  batch.PoolSpecification      `json:"specification"`
 	ResizeErrors   []batch.ResizeError          `json:"resizeErrors,omitempty"`
 	ResizeDeadline *batch.Time                  `json:"resizeDeadline,omitempty"`
+	RunningTimeout batch.Duration               `json:"runningTimeout,omitzero"`
 	Deallocation   batch.NodeDeallocationOption `json:"deallocation,omitempty"`
 }
 
@@ -172,7 +173,7 @@ func addNodeCount(counts map[string]batch.PoolNodeCounts, row scanner) error {
 }
 
 func (tx *Tx) encodePool(p *batch.Pool) (string, error) {
-	body := poolBody{Specification: p.PoolSpecification, ResizeErrors: p.ResizeErrors, Deallocation: p.Deallocation}
+	body := poolBody{Specification: p.PoolSpecification, ResizeErrors: p.ResizeErrors, Deallocation: p.Deallocation, RunningTimeout: p.RunningTimeout}
 	if !p.ResizeDeadline.IsZero() {
 		at := batch.At(p.ResizeDeadline.Add(-tx.lead))
 		body.ResizeDeadline = &at
@@ -194,7 +195,7 @@ func (tx *Tx) scanPool(row scanner) (batch.Pool, error) {
 		return p, err
 	}
 	p.PoolSpecification = body.Specification
-	p.ResizeErrors, p.Deallocation = body.ResizeErrors, body.Deallocation
+	p.ResizeErrors, p.Deallocation, p.RunningTimeout = body.ResizeErrors, body.Deallocation, body.RunningTimeout
 	if body.ResizeDeadline != nil {
 		p.ResizeDeadline = body.ResizeDeadline.Add(tx.lead)
 	}

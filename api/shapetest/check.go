@@ -159,7 +159,13 @@ func (a *answer) checkMetadata(object map[string]any) {
 		a.problemf("odata.metadata is missing")
 		return
 	}
-	want := "/$metadata#" + a.operation.Metadata
+	name := a.operation.Metadata
+	for before, old := range a.operation.MetadataBefore {
+		if a.version < before {
+			name = old
+		}
+	}
+	want := "/$metadata#" + name
 	if !a.operation.list && !strings.Contains(want, "Entities.") {
 		want += "/@Element"
 	}

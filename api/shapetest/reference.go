@@ -32,7 +32,9 @@ type operation struct {
 	Status   int    `json:"status"`
 	Body     string `json:"body"`
 	Metadata string `json:"metadata"`
-	Headers  string `json:"headers"`
+	// MetadataBefore has what Metadata was in the versions before a date.
+	MetadataBefore map[string]string `json:"metadataBefore"`
+	Headers        string            `json:"headers"`
 
 	method  string
 	path    *regexp.Regexp
