@@ -90,6 +90,24 @@ func (e *edge) birth(t *testing.T, pool batch.PoolID) {
 	}
 }
 
+func TestUsersOfWindowsSayHowTheyLogIn(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t)
+	e.must(t, 201, "POST", "/pools", "2019-08-01.10.0", `{"id":"p","vmSize":"small","cloudServiceConfiguration":{"osFamily":"5"},"userAccounts":[`+
+		`{"name":"a","password":"p"},{"name":"b","password":"p","windowsUserConfiguration":{"loginMode":"batch"}}]}`)
+	e.must(t, 201, "POST", "/pools", newest, `{"id":"linux","vmSize":"small","userAccounts":[{"name":"a","password":"p"}],`+image("")+`}`)
+	for _, c := range []struct{ pool, version, path, want string }{
+		{"p", "2019-08-01.10.0", "userAccounts.0.windowsUserConfiguration", `{"loginMode":"interactive"}`},
+		{"p", "2019-08-01.10.0", "userAccounts.1.windowsUserConfiguration", `{"loginMode":"batch"}`},
+		{"p", "2018-08-01.7.0", "userAccounts.0.windowsUserConfiguration", "null"},
+		{"linux", newest, "userAccounts.0.windowsUserConfiguration", "null"},
+	} {
+		if got := part(t, e.must(t, 200, "GET", "/pools/"+c.pool, c.version, "").object(t), c.path); got != c.want {
+			t.Errorf("%s: %s of %s is %s, want %s", c.version, c.path, c.pool, got, c.want)
+		}
+	}
+}
+
 func TestCommunicationModes(t *testing.T) {
 	t.Parallel()
 	const version = "2023-05-01.17.0"

@@ -278,6 +278,7 @@ func (s *PoolSpecification) normalizeChangeable() error {
 	if err := normalizeUserAccounts(s.UserAccounts); err != nil {
 		return err
 	}
+	s.fillLoginModes()
 	if err := s.StartTask.normalize(); err != nil {
 		return err
 	}
@@ -305,7 +306,7 @@ func (s *PoolSpecification) normalizeImage() error {
 		return nil
 	case vm.NodeAgentSKUID == "":
 		return Missing("virtualMachineConfiguration.nodeAgentSKUId")
-	case strings.HasPrefix(Key(vm.NodeAgentSKUID), "batch.node.windows"):
+	case isWindowsAgent(vm.NodeAgentSKUID):
 		return InvalidValue("virtualMachineConfiguration.nodeAgentSKUId", vm.NodeAgentSKUID, "Nodes run Linux; choose one of the supported images")
 	case vm.ImageReference == ImageReference{}:
 		return Missing("virtualMachineConfiguration.imageReference")
@@ -371,6 +372,30 @@ func normalizeUserAccounts(accounts []UserAccount) error {
 	}
 	return nil
 }
+
+// fillLoginModes says how users of a pool of Windows log in that were not told,
+// as the service does: a cloud service is one.
+func (s *PoolSpecification) fillLoginModes() {
+	mode := ""
+	switch {
+	case s.CloudServiceConfiguration != nil:
+		mode = "interactive"
+	case s.VirtualMachineConfiguration != nil && isWindowsAgent(s.VirtualMachineConfiguration.NodeAgentSKUID):
+		mode = "batch"
+	}
+	for i := range s.UserAccounts {
+		a := &s.UserAccounts[i]
+		if mode == "" {
+			continue
+		}
+		if !present(a.WindowsUserConfiguration) {
+			a.WindowsUserConfiguration = Opaque("{}")
+		}
+		a.WindowsUserConfiguration = tidyKept(a.WindowsUserConfiguration, map[string]any{"loginMode": mode}, nil)
+	}
+}
+
+func isWindowsAgent(sku string) bool { return strings.HasPrefix(Key(sku), "batch.node.windows") }
 
 func checkUser(property string, u *UserIdentity, accounts []UserAccount) error {
 	if u == nil || u.Username == "" {
