@@ -184,9 +184,11 @@ func (u *uploading) files(
 	group.SetLimit(transfers)
 	for _, name := range files {
 		group.Go(func() error {
-			if limited.Err() != nil {
+			select {
+			case <-limited.Done():
 				u.log.missed(name, errNotTried)
 				return nil
+			default:
 			}
 			blob := blobName(name, pattern, to.Path)
 			var transfer bool
