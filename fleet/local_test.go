@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,7 +103,14 @@ func (y *yard) DesiredNodes(context.Context) ([]control.NodeWanted, error) {
 	return append([]control.NodeWanted(nil), y.rows...), nil
 }
 
-func (y *yard) NewNodeToken(context.Context, batch.NodeID) (string, error) { return "byt_token", nil }
+func (y *yard) NewNodeToken(_ context.Context, node batch.NodeID) (string, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if !slices.ContainsFunc(y.rows, func(row control.NodeWanted) bool { return row.Node == node }) {
+		return "", batch.NotFound("node", string(node))
+	}
+	return "byt_token", nil
+}
 
 // NodeNotHeard keeps what agents said last.
 func (y *yard) NodeNotHeard(_ context.Context, node batch.NodeID, word string) (bool, error) {
@@ -138,7 +146,10 @@ func (y *yard) provide(most int, killOnStop bool) (stop func()) {
 	local := &fleet.Local{
 		Nodes: y, Changed: y.changed, Dir: y.dir, Max: most, Stale: y.stale, KillOnStop: killOnStop,
 		Patience: y.patience, Log: slog.New(slog.NewTextHandler(y.log, nil)),
-		Command: func(_ control.NodeWanted, folder string, _ func() (string, error)) (*exec.Cmd, error) {
+		Command: func(_ control.NodeWanted, folder string, token func() (string, error)) (*exec.Cmd, error) {
+			if _, err := token(); err != nil {
+				return nil, err
+			}
 			return exec.CommandContext(context.WithoutCancel(y.t.Context()), executable, "agent", folder, y.pipe), nil
 		},
 	}
@@ -163,7 +174,7 @@ func (y *yard) up() int {
 			y.t.Fatal(err)
 		}
 		return pid
-	case <-y.t.Context().Done():
+	case <-time.After(20 * time.Second):
 		y.t.Fatal("no agent came up")
 		return 0
 	}
@@ -262,8 +273,12 @@ func TestFoldersOfNodesWithoutARowAreRemoved(t *testing.T) {
 	stop()
 	stop = y.provide(8, true) // looks at all folders when it starts
 	y.up()
+	var err error
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && !os.IsNotExist(err); time.Sleep(10 * time.Millisecond) {
+		_, err = os.Stat(filepath.Join(y.dir, "tvmps_1_d"))
+	}
 	stop()
-	if _, err := os.Stat(filepath.Join(y.dir, "tvmps_1_d")); !os.IsNotExist(err) {
+	if !os.IsNotExist(err) {
 		t.Errorf("the folder of a removed node is still there: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(y.dir, "tvmps_2_d")); err != nil {
