@@ -96,6 +96,16 @@ func TestUpdate(t *testing.T) {
 			if err == nil {
 				t.Error("an update went on after a failed statement")
 			}
+			err = db.Update(t.Context(), func(tx *store.Tx) error {
+				if err := insert(tx, "before twin"); err != nil {
+					return err
+				}
+				_ = insert(tx, "twin") // ignored, and not even followed by another
+				return nil
+			})
+			if err == nil {
+				t.Error("an update that ignored a failed statement was committed")
+			}
 			for _, name := range names(t, db) {
 				if name == "before twin" || name == "after twin" {
 					t.Errorf("%q is there", name)

@@ -198,10 +198,23 @@ def create_job():
     equal(made.max_parallel_tasks, -1)
 
 
+def acquaint():
+    """Uses the classes of the bulk add once, before two threads do.
+
+    The client works out the fields of a class when it is first used, without a lock. If two threads
+    do so at the same moment, one of them may be given plain dicts, and then fails with "'dict'
+    object has no attribute 'status'".
+    """
+    models.BatchTaskGroup(task_values=[])
+    known = models.BatchCreateTaskCollectionResult({"value": [{"status": "success", "taskId": "x"}]})
+    equal(known.result_values[0].task_id, "x")
+
+
 def add_tasks():
     urls = [blob_url(f"measure-{n}.txt") for n in range(4)]
     outputs = container_url(OUTPUTS, write=True)
     tasks = [work_task(k, urls[k % 4], outputs) for k in range(TASKS)]
+    acquaint()
     added = batch.create_tasks(JOB, tasks, max_concurrency=2)
     equal(sorted(t.task_id for t in added.result_values), [t.id for t in tasks])
     equal({t.status.lower() for t in added.result_values}, {"success"})
