@@ -50,7 +50,7 @@ type life struct {
 func live(t *testing.T, dice *rand.Rand) {
 	l := &life{yard: newYard(t), dice: dice, most: 1 + dice.IntN(4), pids: map[batch.NodeID]int{}}
 	go func() { // nobody reads what the provider says
-		for range l.log { //nolint:revive // to make room
+		for range l.log {
 		}
 	}()
 	l.stop = l.provide(l.most, false)

@@ -35,7 +35,7 @@ func (r Reading) since(earlier Reading) time.Duration {
 // which a time without a monotonic part tells, its date is all there is.
 func machineClock(now func() time.Time) func() Reading {
 	boot := ""
-	if t := now(); t != t.Round(0) { //nolint:staticcheck // whether there is a monotonic part, not whether it is the same moment
+	if t := now(); t != t.Round(0) { //nolint:revive // whether there is a monotonic part, not whether it is the same moment
 		boot = bootName()
 	}
 	return func() Reading {
