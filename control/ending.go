@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
@@ -162,10 +163,11 @@ func (s *Service) ExpireJobs(ctx context.Context) (next time.Time, err error) {
 }
 
 func (s *Service) expire(tx *store.Tx, ref store.JobRef) error {
-	job, err := tx.Job(ref.Account, ref.Job)
-	if errors.Is(err, store.ErrNotFound) || err == nil && (job.Expires().IsZero() || job.Expires().After(tx.Now())) {
-		return nil // it is gone, or has got another limit
+	jobs, err := tx.ExpiringJobs(tx.Now())
+	if err != nil || !slices.Contains(jobs, ref) {
+		return err // it is gone, or has got another limit
 	}
+	job, err := tx.Job(ref.Account, ref.Job)
 	if err != nil {
 		return err
 	}

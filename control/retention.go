@@ -42,7 +42,7 @@ func (s *Service) expireEach(ctx context.Context, tasks []batch.Task) error {
 			if errors.Is(err, store.ErrNotFound) {
 				return nil
 			}
-			if end := t.FilesExpire(); err != nil || end.IsZero() || end.After(tx.Now()) {
+			if err != nil || t.FilesExpire().IsZero() {
 				return err
 			}
 			return s.expireFiles(tx, []batch.Task{t})
