@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -100,6 +101,7 @@ type Agent struct {
 	keeper   Keeper
 	tree     *tree
 	users    users
+	hidden   string // the folder of which tasks see nothing but their node's, if that is so
 	fetcher  *fetcher
 	boots    *boots
 	desk     *desk
@@ -319,6 +321,9 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	if capabilities.Root && !a.users.own && !uid.Available() {
 		a.users.root = false // root of a container that has nobody else
 	}
+	if err := a.shield(capabilities); err != nil {
+		return err
+	}
 	a.lookAtUsers()
 	if err := a.tree.prepare(); err != nil {
 		return err
@@ -389,6 +394,34 @@ func (a *Agent) machine() (*run.Machine, error) {
 	}
 	m.Hide, m.Show = resolved(append(a.Hide, state)), resolved(a.Show)
 	return m, nil
+}
+
+// shield closes the folder around the node's root directory to everybody else on
+// the machine, where the node's tasks do not come by it: on a machine of the
+// node's own whose folder is hidden but for the way to the root.
+func (a *Agent) shield(c run.Capabilities) error {
+	m, err := a.machine()
+	if err != nil {
+		return err
+	}
+	if a.hidden = ""; c.Machine {
+		a.hidden = m.Hidden()
+	}
+	folder := filepath.Dir(a.tree.path)
+	info, err := os.Stat(folder)
+	const ours = fs.ModeSticky | 0o700 // and nobody else's
+	closed := err == nil && info.Mode()&^fs.ModeDir == ours
+	switch {
+	case err != nil:
+	case a.hidden != "" && !closed:
+		err = os.Chmod(folder, ours)
+	case a.hidden == "" && closed && c.Root: // by an agent whose node had a machine
+		err = os.Chmod(folder, 0o711)
+	}
+	if err != nil {
+		return fmt.Errorf("close node folder to others: %w", err)
+	}
+	return nil
 }
 
 // hostName is the name of a node's own machine, which has 64 bytes at most.

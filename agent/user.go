@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -135,7 +136,11 @@ func (n *taskNumbers) leave(number uint32) {
 // lookAtUsers tells of what keeps tasks from having users of their own. As root
 // they are not run without: the node takes none until that is over.
 func (a *Agent) lookAtUsers() {
-	switch closed := ClosedParent(a.tree.path); {
+	way := a.tree.path
+	if a.hidden != "" {
+		way = filepath.Dir(a.hidden) // within it they are shown the way
+	}
+	switch closed := ClosedParent(way); {
 	case !a.users.root:
 	case !a.users.own:
 		a.health.tell(causeUsers, true, errorNoUsers, noUsersMessage)

@@ -1,5 +1,10 @@
 package run
 
+import (
+	"path/filepath"
+	"strings"
+)
+
 // Machine says what a node's tasks see instead of the machine that the node is
 // on: processes, IPC objects, temporary files and a host name of the node's own.
 // All paths are absolute and without symbolic links.
@@ -18,3 +23,22 @@ type Machine struct {
 	// that is hidden or replaced.
 	Show []string `json:"show,omitempty"`
 }
+
+// Hidden is the hidden folder by which tasks come to Root whatever the modes of
+// the folders in it are, "" if there is none: Root is deeper in it than its
+// entries, and nothing that is shown has it.
+func (m *Machine) Hidden() string {
+	for _, folder := range m.Hide {
+		shown := false
+		for _, show := range m.Show {
+			shown = shown || below(m.Root, show) && below(show, folder)
+		}
+		if !shown && below(filepath.Dir(m.Root), folder) {
+			return folder
+		}
+	}
+	return ""
+}
+
+// below tells whether a path is another or in it.
+func below(path, other string) bool { return path == other || strings.HasPrefix(path, other+"/") }

@@ -21,7 +21,9 @@ func TestMain(m *testing.M) {
 	role, arguments, _ := strings.Cut(os.Getenv(roleVariable), " ")
 	switch role {
 	case "":
-		os.Exit(m.Run())
+		code := m.Run()
+		os.RemoveAll(programsFolder())
+		os.Exit(code)
 	case "tree":
 		plant()
 	case "traps":
@@ -34,12 +36,34 @@ func TestMain(m *testing.M) {
 		spy(os.Getenv("FILES"), os.Getenv("PROCESSES"), os.Getenv("SOCKETS"))
 	case "noise":
 		noise(arguments)
+	case "hoard":
+		hoard(arguments)
+	case "hunt":
+		search(os.Getenv("WHERE"))
 	case "lock":
 		lock()
 	default:
 		fmt.Println("there is no role", role)
 		os.Exit(2)
 	}
+}
+
+// programsFolder has the programs of all tests.
+func programsFolder() string {
+	return filepath.Join("/var/tmp", fmt.Sprintf("batchyard-programs-%d", os.Getpid()))
+}
+
+// programs makes that folder.
+func programs(t *testing.T) string {
+	t.Helper()
+	err := os.Mkdir(programsFolder(), 0o711)
+	if err == nil || os.IsExist(err) {
+		err = os.Chmod(programsFolder(), 0o711)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return programsFolder()
 }
 
 // taskProgram is the test program where tasks of all users can run it.
@@ -49,7 +73,13 @@ func taskProgram(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := openFolder(t)
+	folder, err := os.MkdirTemp(programs(t), "")
+	if err == nil {
+		err = os.Chmod(folder, 0o711)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { os.RemoveAll(folder) })
 	return copyProgram(t, own, filepath.Join(folder, "task"))
 }

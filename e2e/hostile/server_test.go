@@ -34,6 +34,7 @@ const (
 	canary = "canary-of-the-server"
 
 	batchAccount   = "acme"
+	rivalAccount   = "rival"
 	storageAccount = "acmestore"
 )
 
@@ -62,7 +63,14 @@ func newServer(t *testing.T, database string) *server {
 // newServerOf starts a server as another user, whose tasks may fetch from some hosts of the machine.
 func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr, hosts ...string) *server {
 	t.Helper()
-	s := &server{user: user, folder: openFolder(t), ended: make(chan struct{}), storageKey: newKey(t)}
+	return newServerIn(t, openFolder(t), "/var/tmp", database, user, hosts...)
+}
+
+// newServerIn starts a server with all it has in a folder, and another that nodes see as it is, where
+// tests and tasks meet.
+func newServerIn(t *testing.T, folder, show, database string, user *syscall.SysProcAttr, hosts ...string) *server {
+	t.Helper()
+	s := &server{user: user, folder: folder, ended: make(chan struct{}), storageKey: newKey(t)}
 	s.data = filepath.Join(s.folder, "data")
 	s.storage = "https://" + freePort(t)
 	s.Client = &client.Client{
@@ -74,15 +82,18 @@ func newServerOf(t *testing.T, database string, user *syscall.SysProcAttr, hosts
 		database = %q
 		listen = {api = %q, blob = %q}
 		fetch = {allow = [%s]}
-		nodes = {show = ["/var/tmp"]} # where tests and tasks meet
+		nodes = {show = [%q]}
+		[[accounts]]
+		name = %q
+		key1 = %q
 		[[accounts]]
 		name = %q
 		key1 = %q
 		[[storage]]
 		name = %q
 		key1 = %q
-		`, s.data, database, strings.TrimPrefix(s.Endpoint, "https://"), strings.TrimPrefix(s.storage, "https://"), quoted(hosts),
-		batchAccount, base64.StdEncoding.EncodeToString(s.Key), storageAccount, base64.StdEncoding.EncodeToString(s.storageKey))
+		`, s.data, database, strings.TrimPrefix(s.Endpoint, "https://"), strings.TrimPrefix(s.storage, "https://"), quoted(hosts), show,
+		rivalAccount, base64.StdEncoding.EncodeToString(s.Key), batchAccount, base64.StdEncoding.EncodeToString(s.Key), storageAccount, base64.StdEncoding.EncodeToString(s.storageKey))
 	if err := os.WriteFile(s.configFile(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
