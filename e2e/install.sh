@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs strace, and the official clients that the walks use: azure-cli from Debian, two generations of the
-# Python client each in an environment of its own, and the JavaScript clients. Everything but the
+# Installs strace, and the official clients that the walks use: azure-cli from Debian and a newer one in an environment
+# of its own, two generations of the Python client in theirs, and the JavaScript clients. Everything but the
 # Debian packages goes to .cache/e2e, at the exact versions of the requirement and lock files.
-# Takes a minute the first time and no time when nothing has changed.
+# Takes some minutes the first time and no time when nothing has changed.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,16 +19,20 @@ if ! /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(p
 if ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 "$here/../tools/apt-install" "${packages[@]}"
 
-for generation in 14 15; do
-  requirements=$walks/python/requirements$generation.txt
-  have "python$generation" "$requirements" && continue
-  echo "installing the Python client, generation $generation"
-  rm -rf "$cache/python$generation"
-  /usr/bin/python3 -m venv "$cache/python$generation"
-  "$cache/python$generation/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
-  "$cache/python$generation/bin/pip" check >/dev/null
-  done_with "python$generation" "$requirements"
-done
+# environment NAME REQUIREMENTS makes a Python environment with exactly these packages.
+environment() {
+  have "$1" "$2" && return
+  echo "installing $1"
+  rm -rf "${cache:?}/$1"
+  /usr/bin/python3 -m venv "$cache/$1"
+  "$cache/$1/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$2"
+  "$cache/$1/bin/pip" check >/dev/null
+  done_with "$1" "$2"
+}
+
+environment python14 "$walks/python/requirements14.txt"
+environment python15 "$walks/python/requirements15.txt"
+environment az "$walks/az/requirements.txt"
 
 lock=("$walks/javascript/package.json" "$walks/javascript/package-lock.json")
 if ! have javascript "${lock[@]}"; then

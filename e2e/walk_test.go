@@ -38,6 +38,16 @@ func TestAzCLI(t *testing.T) {
 	runWalk(t, commonServer(t), "az", "bash", "walks/az/walk.sh")
 }
 
+// TestNewestAzCLI walks with an az that nobody has packaged for Debian yet.
+func TestNewestAzCLI(t *testing.T) {
+	t.Parallel()
+	programs, err := filepath.Abs(filepath.Join(clients, "az", "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runWalk(t, commonServer(t), "newaz", "env", "PATH="+programs+":"+os.Getenv("PATH"), "bash", "walks/az/walk.sh")
+}
+
 func TestJS10(t *testing.T) {
 	t.Parallel()
 	runWalk(t, commonServer(t), "js10", "node", "walks/javascript/walk10.js")

@@ -15,6 +15,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 export AZURE_CONFIG_DIR=$work/azure AZURE_CORE_COLLECT_TELEMETRY=false AZURE_CORE_OUTPUT=tsv
 export AZURE_CORE_ONLY_SHOW_ERRORS=true
+version=$(az version --query '"azure-cli"')
 
 main() {
   step upload_inputs
@@ -113,7 +114,7 @@ create_job() {
 EOF
   az batch job create --json-file job.json
   fails 'job already exists' az batch job create --json-file job.json
-  equal "$(az batch job show --job-id "$job" --query '[state, priority, constraints.maxWallClockTime]' | paste -sd' ')" \
+  equal "$(az batch job show --job-id "$job" --query '[state, priority, constraints.maxWallClockTime]' | sed 's|^PT1H$|1:00:00|' | paste -sd' ')" \
     "active 100 1:00:00"
 }
 
@@ -178,7 +179,10 @@ read_task_files() {
   az batch task file download --job-id "$job" --task-id task-007 --file-path stdout.txt --start-range 6 --end-range 9 \
     --destination ./part.txt
   equal "$(cat part.txt)" from
-  az batch task file show --job-id "$job" --task-id task-007 --file-path wd/highest.txt # this version prints nothing
+  # Debian's version prints nothing; newer ones look into the answer of HEAD for members, whatever it is, and fall.
+  if [[ $version == 2.45.* ]]; then
+    az batch task file show --job-id "$job" --task-id task-007 --file-path wd/highest.txt
+  fi
   az batch task file list --job-id "$job" --task-id task-007 --recursive true --query '[].name' >names
   grep -qx wd/highest.txt names
   grep -qx stderr.txt names
@@ -229,7 +233,8 @@ restart_node() {
 
 change_job() {
   az batch job set --job-id "$job" --priority -5 >/dev/null
-  equal "$(az batch job show --job-id "$job" --query '[priority, constraints.maxWallClockTime]' | paste -sd' ')" "-5 1:00:00"
+  equal "$(az batch job show --job-id "$job" --query '[priority, constraints.maxWallClockTime]' | sed 's|^PT1H$|1:00:00|' | paste -sd' ')" \
+    "-5 1:00:00"
   az batch job reset --job-id "$job" --priority 7 --pool-id "$pool" >/dev/null
   equal "$(az batch job show --job-id "$job" --query priority)" 7
   # No job disable: this version refuses every value of --disable-tasks.
