@@ -20,8 +20,8 @@ import (
 	"github.com/batchyard/batchyard/api/shapetest"
 )
 
-// limit is more than a walk takes while five others share the machine's two cores.
-const limit = 8 * time.Minute
+// limit is more than a walk takes while six others share the machine's two cores.
+const limit = 12 * time.Minute
 
 func TestPython14(t *testing.T) {
 	t.Parallel()
