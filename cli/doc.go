@@ -9,7 +9,7 @@
 //	stack.go         the parts of a server and the order in which they run
 //	config.go        defaults, file, environment, flags
 //	listen.go        one port that speaks HTTP and HTTPS
-//	certificate.go   the local authority and its certificate
+//	accounts.go      who may call, and which keys everybody knows
 //	run.go           batchyard run: a program as a task
 //	job.go, task.go  looking at jobs and tasks
 //	session.go       which account of which service a command is about

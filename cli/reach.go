@@ -38,7 +38,7 @@ func (a nodeAccess) equal(b nodeAccess) bool {
 func (s *stack) nodeAccess(environ []string) (nodeAccess, error) {
 	access := nodeAccess{URL: s.scheme() + near(s.api.Addr()), Environ: passedOn(environ)}
 	if !s.httpToo {
-		name, err := certificateName(s.certificate)
+		name, err := certificateName(*s.certificate)
 		if err != nil {
 			return access, err
 		}

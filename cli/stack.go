@@ -16,6 +16,7 @@ import (
 
 	"github.com/batchyard/batchyard/agent"
 	"github.com/batchyard/batchyard/api"
+	"github.com/batchyard/batchyard/authority"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/control"
@@ -60,7 +61,7 @@ type stack struct {
 	apiCallers, blobCallers, debugCallers *connections
 
 	api, storage, debug net.Listener
-	certificate         tls.Certificate
+	certificate         *tls.Certificate // as it was at the start
 	caFile              string
 	ready               chan struct{} // closed when the server may be called
 }
@@ -119,7 +120,8 @@ func (s *stack) openStore(ctx context.Context) error {
 }
 
 func (s *stack) openPorts(ctx context.Context) error {
-	if err := s.loadCertificate(); err != nil {
+	config, err := s.secure()
+	if err != nil {
 		return err
 	}
 	for _, port := range []struct {
@@ -149,7 +151,6 @@ func (s *stack) openPorts(ctx context.Context) error {
 			}
 		}
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12}
 	if s.httpToo {
 		s.api, s.storage = listenBoth(s.api, config), listenBoth(s.storage, config)
 	} else {
@@ -158,16 +159,28 @@ func (s *stack) openPorts(ctx context.Context) error {
 	return nil
 }
 
-func (s *stack) loadCertificate() (err error) {
+// secure says by which certificate the ports are known: that of the
+// configuration, or one that is made.
+func (s *stack) secure() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.config.TLS.Certificate != "" {
-		if s.certificate, err = tls.LoadX509KeyPair(s.config.TLS.Certificate, s.config.TLS.Key); err != nil {
-			return fmt.Errorf("load certificate: %w", err)
+		certificate, err := tls.LoadX509KeyPair(s.config.TLS.Certificate, s.config.TLS.Key)
+		if err != nil {
+			return nil, fmt.Errorf("load certificate: %w", err)
 		}
-		return nil
+		s.certificate, config.Certificates = &certificate, []tls.Certificate{certificate}
+		return config, nil
 	}
-	names := append([]string{"localhost", "*.localhost", "127.0.0.1", "::1"}, s.config.TLS.Names...)
-	s.certificate, s.caFile, err = localCertificate(filepath.Join(s.config.Data, site.TLSName), names, time.Now())
-	return err
+	local, err := authority.Open(authority.Options{
+		Folder: filepath.Join(s.config.Data, site.TLSName), Log: s.log,
+		Names: append([]string{"localhost", "*.localhost", "127.0.0.1", "::1"}, s.config.TLS.Names...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.caFile, config.GetCertificate = local.File(), local.GetCertificate
+	s.certificate, err = local.GetCertificate(nil)
+	return config, err
 }
 
 // url is the address of the API as tasks and callers are told it.

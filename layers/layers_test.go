@@ -35,6 +35,7 @@ func rules() map[string][]string {
 		"auth":         {"batch"},
 		"gate":         {},
 		"disk":         {},
+		"authority":    {"disk"},
 		"store":        storing,
 		"control":      verbs,
 		"conversation": duties,
@@ -82,7 +83,7 @@ func standardOnly() []string { return []string{"batch", "odata", "autoscale", "a
 func server() []string {
 	return []string{
 		"store", "control", "conversation", "scheduler", "upkeep", "apps", "fleet",
-		"api", "portal", "blob", "site", "admin", "cli", "cmd", "batchtest",
+		"api", "portal", "blob", "authority", "site", "admin", "cli", "cmd", "batchtest",
 	}
 }
 
