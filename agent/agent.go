@@ -62,6 +62,8 @@ type Options struct {
 	// AvailableMemory is how many bytes of memory the machine can still give to
 	// programs; nil asks the machine.
 	AvailableMemory func() int64
+	// LastWord is what the agent before this one said when it crashed, if it did.
+	LastWord string
 	// TLS is how files are fetched and sent by HTTPS; nil trusts the machine's authorities.
 	TLS *tls.Config
 	// Environ are settings of the agent's own environment that tasks get too:
@@ -109,6 +111,7 @@ type Agent struct {
 	files    *fileDesk
 	health   *health
 	starts   *starts
+	lives    *lives
 	pending  atomic.Int32  // the urgency of what has changed since the last report
 	changed  chan struct{} // signalled when that rises
 	reports  int64         // how many were made; of hello and its successor, the loop
@@ -158,7 +161,7 @@ func New(o Options) *Agent {
 		o.AvailableMemory = availableMemory
 	}
 	a := &Agent{Options: o, instance: rand.Text(), changed: make(chan struct{}, 1)}
-	a.health, a.starts = &health{agent: a}, &starts{agent: a}
+	a.health, a.starts, a.lives = &health{agent: a}, &starts{agent: a}, &lives{agent: a}
 	return a
 }
 
@@ -171,6 +174,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	a.lives.begin()
+	err = a.live(ctx)
+	a.lives.end(err)
+	return err
+}
+
+// live is Run in a folder that is the agent's.
+func (a *Agent) live(ctx context.Context) (err error) {
 	if a.boots, err = openBoots(a); err != nil {
 		return err
 	}
@@ -205,6 +216,7 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 	defer a.work.Wait()
 	defer stop(errStopping)
 	a.work.Go(a.disk.run)
+	a.work.Go(a.lives.lasts)
 	c := newCalls(a)
 	c.apply(orders, sent)
 	err := c.serve(ctx)
@@ -227,6 +239,7 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 	info := a.info // it is not complete yet
 	report := batch.NodeReport{Instance: a.instance, Agent: &info, NoWait: true}
 	a.boots.report(&report)
+	a.health.report(&report) // it may be all that the server ever hears
 	var sent time.Time
 	began, patience := a.clock(), a.Patience
 	if patience == 0 {

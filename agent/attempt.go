@@ -45,6 +45,8 @@ type attempt struct {
 	id    attemptID
 	run   *batch.TaskRun
 	phase batch.TaskPhase
+	// died is set when it is given back because agents died under it.
+	died batch.Death
 	// start and since are set from PhaseRunning on, outcome with PhaseEnded.
 	start   *batch.Time
 	since   moment
@@ -88,7 +90,7 @@ func (t *attempt) begin(at moment) {
 
 func (t *attempt) report() batch.TaskReport {
 	r := batch.TaskReport{
-		Job: t.id.job, Task: t.id.task, Attempt: t.id.attempt, Phase: t.phase, Start: t.start, Outcome: t.outcome,
+		Job: t.id.job, Task: t.id.task, Attempt: t.id.attempt, Phase: t.phase, Died: t.died, Start: t.start, Outcome: t.outcome,
 	}
 	if t.phase == batch.PhaseHeld {
 		r.Start = nil
@@ -160,7 +162,13 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	c.began = a.desk.running(t)
 	outcome := c.perform(ctx)
 	if outcome == nil {
+		if c.lost {
+			a.desk.lost(t)
+		}
 		return nil
+	}
+	if len(t.run.OutputFiles) > 0 {
+		defer a.lives.at(c.id)()
 	}
 	var failure *batch.FailureInfo
 	if err := a.guard("upload of "+c.id, func() error {

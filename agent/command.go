@@ -47,6 +47,8 @@ type command struct {
 	// room and yields are those of run.Spec.
 	room   int
 	yields bool
+	// lost tells that all that ran on the node is gone with its keeper.
+	lost bool
 	// spec is what to start, once that is prepared.
 	spec *run.Spec
 }
@@ -142,6 +144,7 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 	}
 	c.agent.starts.began()
 	result, err := c.wait(ctx, process)
+	c.lost = errors.Is(err, run.ErrKeeperLost) || err == nil && result.Reason == run.Lost
 	if err != nil {
 		if c.agent.working.Err() == nil {
 			c.agent.Log.Error("end of a process not known", "id", c.id, "err", err)
@@ -202,6 +205,9 @@ func (c *command) fetch(ctx context.Context, place *os.Root, user *run.User) err
 			return fmt.Errorf("open working directory: %w", err)
 		}
 		defer wd.Close()
+		if !strings.HasPrefix(c.id, startPrefix) {
+			defer c.agent.lives.at(c.id)()
+		}
 		if err := c.agent.fetcher.all(ctx, newTarget(wd, user), c.files); err != nil {
 			return err
 		}

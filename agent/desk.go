@@ -147,13 +147,22 @@ func (d *desk) accept(o *batch.TaskOrder) {
 		delete(d.orphans, id.String())
 		t.phase, t.start, t.outcome = batch.PhaseEnded, owed.Start, owed.Outcome
 		d.agent.note(soon)
+	} else if d.agent.lives.ended(id) {
+		t.phase, t.died = batch.PhaseReleased, batch.DeathCrash
+		d.agent.note(soon)
+		if _, held := d.orphans[id.String()]; held {
+			delete(d.orphans, id.String())
+			d.agent.work.Go(func() {
+				_ = d.agent.guard("end of "+id.String(), func() error { d.agent.endProcess(id.String()); return nil })
+			})
+		}
 	} else if began, ok := d.orphans[id.String()]; ok {
 		delete(d.orphans, id.String())
 		t.adopted = true
 		t.begin(d.agent.began(began))
 		d.start(t, -1)
 	} else if o.Started {
-		t.phase = batch.PhaseReleased
+		t.phase, t.died = batch.PhaseReleased, batch.DeathLost
 		d.agent.note(soon)
 	}
 	d.compare(t, o)
@@ -378,6 +387,13 @@ func (d *desk) giveBack() {
 			t.call(errReleased)
 		}
 	}
+}
+
+// lost notes that an attempt was lost with its keeper.
+func (d *desk) lost(t *attempt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.died = batch.DeathLost
 }
 
 // endAll cancels every attempt, for a boot, and returns when none has a

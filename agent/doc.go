@@ -36,6 +36,7 @@
 //	file.go         answers to file requests
 //	list.go         pages of lists of files
 //	health.go       what is wrong with the node
+//	lives.go        agents before this one, and what they died at
 //	starts.go       whether tasks start at all
 //
 // Processes are run by the node's keeper, which outlives the agent. The packages

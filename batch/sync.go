@@ -75,9 +75,23 @@ type TaskReport struct {
 	Phase   TaskPhase `json:"phase"`
 	// Start is when fetching or running began; set from PhaseRunning on.
 	Start *Time `json:"start,omitempty"`
+	// Died is set with PhaseReleased when the agent before this one died under
+	// the attempt.
+	Died Death `json:"died,omitempty"`
 	// Outcome is set with PhaseEnded.
 	Outcome *Outcome `json:"outcome,omitempty"`
 }
+
+// Death is how an agent died under an attempt.
+type Death string
+
+// Deaths of agents.
+const (
+	// DeathCrash: by itself, while it worked on the attempt.
+	DeathCrash Death = "crash"
+	// DeathLost: with all that ran on its node.
+	DeathLost Death = "lost"
+)
 
 // Outcome is how a run of a task ended.
 type Outcome struct {

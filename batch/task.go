@@ -537,6 +537,35 @@ func (t *Task) Misfit(nodeSlots int, now time.Time) error {
 	return nil
 }
 
+// Bounds of how often agents may die under a task before it is set aside: on so
+// many nodes, or so often by themselves wherever that was. One node may be to
+// blame itself; a pool may have no more than one.
+const (
+	maxDeadNodes = 3
+	maxCrashes   = 5
+)
+
+// Poisonous tells whether a task under which agents died, on some nodes and some
+// of them by themselves, is to be set aside.
+func Poisonous(nodes, crashes int) bool { return nodes >= maxDeadNodes || crashes >= maxCrashes }
+
+// SetAside completes a task under which the agents of so many nodes died, so that
+// it ends no more of them.
+func (t *Task) SetAside(nodes int, now time.Time) error {
+	message := fmt.Sprintf("The agents of %d compute nodes ended while they worked on the task", nodes)
+	if nodes == 1 {
+		message = "The agent of the compute node ended again and again while it worked on the task"
+	}
+	if err := t.End(message, now); err != nil {
+		return err
+	}
+	t.ExecutionInfo.FailureInfo = &FailureInfo{
+		Category: ServerError, Code: FailureNodeLost, Message: message,
+		Details: []NameValue{{Name: "Message", Value: "It was set aside so that it ends no others; reactivate it to have it tried again."}},
+	}
+	return nil
+}
+
 // Reactivate queues a completed, failed task again and clears its retries.
 func (t *Task) Reactivate(now time.Time) error {
 	if t.State != TaskCompleted {

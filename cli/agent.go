@@ -89,7 +89,7 @@ func runAgent(ctx context.Context, p Process, path string) error {
 		KeeperCommand:   keeper,
 		TLS:             files,
 		Environ:         config.Environ,
-		KillTasksOnStop: config.Ephemeral, Log: log,
+		KillTasksOnStop: config.Ephemeral, LastWord: lastWord(config.State, log), Log: log,
 	})
 	log.Info("agent started", "version", p.Version, "server", config.URL)
 	err = a.Run(ctx)

@@ -128,7 +128,7 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 		h.noteRecent(t)
 		return h.Change(t, func() error { return t.Start(start, now) })
 	case r.Phase == batch.PhaseReleased:
-		return h.Change(t, func() error { return t.Requeue(now) })
+		return h.released(t, r)
 	case r.Phase == batch.PhaseEnded:
 		outcome := unknown(now)
 		if r.Outcome != nil {
@@ -153,6 +153,26 @@ func unknown(now time.Time) batch.Outcome {
 		Category: batch.ServerError, Code: batch.FailureResultUnknown,
 		Message: "The compute node reported a result of the task that could not be kept",
 	}}
+}
+
+// released takes back an attempt. A task under which one agent after the other
+// dies is set aside, or it would go through all nodes.
+func (h *hearing) released(t *batch.Task, r *batch.TaskReport) error {
+	now := h.tx.Now()
+	if r.Died == "" || t.State != batch.TaskRunning {
+		return h.Change(t, func() error { return t.Requeue(now) })
+	}
+	deaths, err := h.tx.AddDeath(t, r.Died == batch.DeathCrash)
+	if err != nil {
+		return err
+	}
+	if !batch.Poisonous(deaths.Nodes, deaths.Crashes) {
+		return h.Change(t, func() error { return t.Requeue(now) })
+	}
+	if err := h.tx.ForgetDeaths(t.Account, t.Job, t.ID); err != nil {
+		return err
+	}
+	return h.Change(t, func() error { return t.SetAside(deaths.Nodes, now) })
 }
 
 // noteRecent puts the task first in the node's list of recent ones.
@@ -214,19 +234,23 @@ func (h *hearing) applyAgent() {
 // maxNodeErrors bounds what a node may say about its troubles.
 const maxNodeErrors = 10
 
-// applyErrors takes the troubles that the agent tells of. Its first report,
-// before it has looked, says nothing of them.
+// applyErrors takes the troubles that the agent tells of. Its first report comes
+// before it has looked, and may tell no more than how those before it ended.
 func (h *hearing) applyErrors() {
 	n, r := &h.node, h.report
+	unfit := r.Unfit
 	if r.Revision == 0 {
-		return
+		if len(r.Errors) == 0 {
+			return
+		}
+		unfit = n.Unfit
 	}
 	var errors []batch.NodeError
 	for _, e := range r.Errors[:min(len(r.Errors), maxNodeErrors)] {
 		errors = append(errors, e.Bounded())
 	}
-	if n.Unfit != r.Unfit || len(n.Errors)+len(errors) > 0 && !reflect.DeepEqual(n.Errors, errors) {
-		n.Unfit, n.Errors, h.changed = r.Unfit, errors, true
+	if n.Unfit != unfit || len(n.Errors)+len(errors) > 0 && !reflect.DeepEqual(n.Errors, errors) {
+		n.Unfit, n.Errors, h.changed = unfit, errors, true
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // is alive, and so nothing that holds later, and of the clock: the copy is written
 // by the same one.
 var copiedTables = []string{
-	"site", "account", "pool", "node", "job", "task", "specification", "queue", "removal",
+	"site", "account", "pool", "node", "job", "task", "specification", "queue", "removal", "death",
 	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
 }
 

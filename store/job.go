@@ -129,6 +129,9 @@ func (tx *Tx) DeleteJob(account batch.AccountName, id batch.JobID) error {
 	if err := tx.dropQueues(account, id); err != nil {
 		return err
 	}
+	if err := tx.ForgetDeaths(account, id, ""); err != nil {
+		return err
+	}
 	return tx.changeOne("delete job", `
 		DELETE FROM job
 		WHERE account = $1 AND id = $2`, string(account), batch.Key(id))
