@@ -20,10 +20,11 @@ type jobAnswer struct {
 }
 
 type jobExecution struct {
-	StartTime       batch.Time   `json:"startTime"`
-	EndTime         *batch.Time  `json:"endTime,omitempty"`
-	PoolID          batch.PoolID `json:"poolId"`
-	TerminateReason string       `json:"terminateReason,omitempty"`
+	StartTime       batch.Time         `json:"startTime"`
+	EndTime         *batch.Time        `json:"endTime,omitempty"`
+	PoolID          batch.PoolID       `json:"poolId"`
+	SchedulingError *batch.FailureInfo `json:"schedulingError,omitempty"`
+	TerminateReason string             `json:"terminateReason,omitempty"`
 }
 
 func showJob(c *call, j *batch.Job) any {
@@ -34,7 +35,7 @@ func showJob(c *call, j *batch.Job) any {
 		PreviousState: j.PreviousState, PreviousStateTransitionTime: optionalTime(batch.At(j.PreviousStateTransitionTime)),
 		ExecutionInfo: jobExecution{
 			StartTime: batch.At(j.StartTime), EndTime: optionalTime(batch.At(j.EndTime)),
-			PoolID: j.PoolInfo.PoolID, TerminateReason: j.TerminateReason,
+			PoolID: j.PoolInfo.PoolID, SchedulingError: j.SchedulingError, TerminateReason: j.TerminateReason,
 		},
 	}
 }

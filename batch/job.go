@@ -124,6 +124,9 @@ type Job struct {
 	Bound int64
 	// Disable is what the running disable does with tasks.
 	Disable DisableTasks
+	// SchedulingError says what keeps the job's tasks from being scheduled as
+	// things are now; it is not kept.
+	SchedulingError *FailureInfo
 }
 
 // TaskCounts are kept with every change, never computed by scanning. Running
@@ -258,6 +261,15 @@ func (j *Job) refusal() error {
 		return Errorf(CodeJobDisabled, "The specified job is disabled.")
 	}
 	return Errorf(CodeOperationInvalidForState, "The operation is invalid for the state %s of the job.", j.State)
+}
+
+// AwaitPool notes that tasks of the job wait for a pool that is not there.
+func (j *Job) AwaitPool() {
+	j.SchedulingError = &FailureInfo{
+		Category: UserError, Code: FailureCode(CodePoolNotFound),
+		Message: "The pool of the job does not exist. Its tasks wait until there is a pool of that id.",
+		Details: []NameValue{{Name: "PoolId", Value: string(j.PoolInfo.PoolID)}},
+	}
 }
 
 // AcceptsTasks refuses while the job ends or is deleted; a disabled job takes

@@ -3,13 +3,15 @@ package control
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
 )
 
-// AddJob adds a job to a pool. JobExists if the id is taken, or JobBeingDeleted
-// if it is about to become free; ResourceNotFound if there is no such pool.
+// AddJob adds a job to a pool, which it waits for if there is none of that id.
+// JobExists if the id is taken, or JobBeingDeleted if it is about to become free.
 func (s *Service) AddJob(ctx context.Context, account batch.AccountName, spec batch.JobSpecification) (batch.Stamp, error) {
 	if err := spec.Normalize(); err != nil {
 		return 0, err
@@ -31,15 +33,16 @@ func (s *Service) AddJob(ctx context.Context, account batch.AccountName, spec ba
 	return stamp, err
 }
 
+// mayUsePool refuses a pool that goes away. One that is not there may come.
 func mayUsePool(tx *store.Tx, account batch.AccountName, id batch.PoolID) error {
-	p, err := parentPool(tx, account, id)
-	if err != nil {
-		return err
-	}
-	if p.State == batch.PoolDeleting {
+	_, state, err := tx.PoolVersion(account, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err == nil && state == batch.PoolDeleting:
 		return batch.Errorf(batch.CodePoolBeingDeleted, "The specified pool is being deleted: %q.", id)
 	}
-	return nil
+	return err
 }
 
 func jobIDFree(tx *store.Tx, account batch.AccountName, id batch.JobID) error {
@@ -59,8 +62,10 @@ func jobIDFree(tx *store.Tx, account batch.AccountName, id batch.JobID) error {
 func (s *Service) Job(ctx context.Context, account batch.AccountName, id batch.JobID) (batch.Job, error) {
 	var job batch.Job
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		job, err = findJob(tx, account, id)
-		return err
+		if job, err = findJob(tx, account, id); err != nil {
+			return err
+		}
+		return noteMissingPools(tx, account, []*batch.Job{&job})
 	})
 	return job, err
 }
@@ -73,10 +78,39 @@ func (s *Service) Jobs(ctx context.Context, account batch.AccountName, q Query) 
 	}
 	var jobs []batch.Job
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		jobs, err = tx.Jobs(account, list)
-		return err
+		if jobs, err = tx.Jobs(account, list); err != nil {
+			return err
+		}
+		all := make([]*batch.Job, len(jobs))
+		for i := range jobs {
+			all[i] = &jobs[i]
+		}
+		return noteMissingPools(tx, account, all)
 	})
 	return page(jobs, list, func(j *batch.Job) string { return batch.Key(j.ID) }), err
+}
+
+// noteMissingPools tells jobs of which tasks wait for a pool that is not there.
+func noteMissingPools(tx *store.Tx, account batch.AccountName, jobs []*batch.Job) error {
+	ids := make(map[string]bool)
+	for _, j := range jobs {
+		if j.RunsTasks() && j.Counts.Active > 0 {
+			ids[batch.Key(j.PoolInfo.PoolID)] = true
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	there, err := tx.PoolsThere(account, slices.Sorted(maps.Keys(ids)))
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if key := batch.Key(j.PoolInfo.PoolID); ids[key] && !there[key] {
+			j.AwaitPool()
+		}
+	}
+	return nil
 }
 
 // TaskCounts returns how many tasks of a job are in which state.

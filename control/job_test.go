@@ -2,11 +2,13 @@ package control_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/store/storetest"
 )
 
@@ -21,7 +23,6 @@ func TestAddingJobs(t *testing.T) {
 		return err
 	}
 	y.refused(add(func(s *batch.JobSpecification) { s.ID = "JOB" }), batch.CodeJobExists)
-	y.refused(add(func(s *batch.JobSpecification) { s.PoolInfo.PoolID = "none" }), batch.CodeResourceNotFound)
 	y.check(add(func(s *batch.JobSpecification) { s.OnAllTasksComplete = batch.AllTasksTerminateJob }))
 	if job := y.job("more"); job.State != batch.JobCompleted {
 		t.Errorf("a job that ends without tasks is %s", job.State)
@@ -30,6 +31,46 @@ func TestAddingJobs(t *testing.T) {
 	y.check(err)
 	y.check(y.DeletePool(ctx(t), acct, "going", batch.Conditions{}))
 	y.refused(add(func(s *batch.JobSpecification) { s.ID, s.PoolInfo.PoolID = "other", "going" }), batch.CodePoolBeingDeleted)
+}
+
+// TestJobWaitsForItsPool adds a job to a pool that is not there. Its tasks wait,
+// and the job says for what; they run once there is such a pool.
+func TestJobWaitsForItsPool(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, url)
+		y.loops()
+		_, err := y.AddJob(ctx(t), acct, jobSpec("job"))
+		y.check(err)
+		if got := y.job("job").SchedulingError; got != nil {
+			t.Errorf("a job without tasks waits: %+v", got)
+		}
+		y.addTasks("job", "t", 3, need(2))
+		y.restart()
+		waits := func() *batch.FailureInfo {
+			page, err := y.Jobs(ctx(t), acct, control.Query{})
+			y.check(err)
+			if diff := cmp.Diff(y.job("job").SchedulingError, page.Items[0].SchedulingError); diff != "" {
+				t.Errorf("alone and in the list a job says different things:\n%s", diff)
+			}
+			return page.Items[0].SchedulingError
+		}
+		if got := waits(); got == nil || got.Category != batch.UserError || got.Code != "PoolNotFound" {
+			t.Errorf("the job says %+v", got)
+		}
+		if task := y.task("job", "t-000"); task.State != batch.TaskActive || task.ExecutionInfo.FailureInfo != nil {
+			t.Errorf("a task that waits is %s, %+v", task.State, task.ExecutionInfo)
+		}
+		_, err = y.AddPool(ctx(t), acct, poolSpec("Pool", 1, 2))
+		y.check(err)
+		y.wanted(1)
+		y.robots(2, seconds(1))
+		time.Sleep(5 * time.Second)
+		if job := y.job("job"); job.Counts.Succeeded != 3 || waits() != nil {
+			t.Errorf("once there is a pool the job has %+v and says %+v", job.Counts, job.SchedulingError)
+		}
+	})
 }
 
 func TestConditions(t *testing.T) {

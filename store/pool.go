@@ -45,6 +45,31 @@ func (tx *Tx) PoolVersion(account batch.AccountName, id batch.PoolID) (stamp bat
 	return stamp, state, err
 }
 
+// PoolsThere tells which of the keys are those of pools that exist.
+func (tx *Tx) PoolsThere(account batch.AccountName, keys []string) (map[string]bool, error) {
+	there := make(map[string]bool, len(keys))
+	for from, to := range cut(len(keys)) {
+		args := []any{string(account)}
+		for _, key := range keys[from:to] {
+			args = append(args, key)
+		}
+		rows, err := tx.Query(`
+			SELECT id
+			FROM pool
+			WHERE account = $1 AND id IN (`+parameters(2, to-from)+`)`, args...)
+		found, err := all("look for pools", rows, err, func(row scanner) (key string, err error) {
+			return key, row.Scan(&key)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range found {
+			there[key] = true
+		}
+	}
+	return there, nil
+}
+
 // Pools returns the pools of an account.
 func (tx *Tx) Pools(account batch.AccountName, list List) ([]batch.Pool, error) {
 	text, args := list.query(`
