@@ -196,10 +196,13 @@ func (s *session) takeBack(ctx context.Context, job batch.JobID) error {
 	return nil
 }
 
-// choosePool finds the pool to run in if none was named.
+// choosePool finds the pool to run in if none was named. One that was named must
+// be there: a job would be accepted and wait for it, and whoever runs a command
+// does not want that.
 func (s *session) choosePool(ctx context.Context, named batch.PoolID) (batch.PoolID, error) {
 	if named != "" {
-		return named, nil
+		_, err := s.Pool(ctx, named)
+		return named, err
 	}
 	var pools []string
 	for pool, err := range client.Each[client.Pool](ctx, s.Client, "/pools", nil) {
