@@ -3,6 +3,9 @@ package api
 import (
 	"bytes"
 	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -43,7 +46,7 @@ func measure(text []byte) (measured, error) {
 		case '{', '[':
 			m.values++
 			if depth++; depth > maxNested {
-				return m, badShape("Objects and lists stand in each other more than %d deep", maxNested)
+				return m, badShape(deepProperty(text), "Objects and lists stand in each other more than %d deep", maxNested)
 			}
 			items[depth] = 1
 		case '}', ']':
@@ -52,7 +55,7 @@ func measure(text []byte) (measured, error) {
 			m.values++
 			items[depth]++
 			if items[depth] > maxItems {
-				return m, badShape("A list has more than %d items", maxItems)
+				return m, badShape("", "A list has more than %d items", maxItems)
 			}
 			if depth == 2 {
 				m.items = max(m.items, items[2])
@@ -80,10 +83,26 @@ func endOfText(text []byte, begin int) int {
 	}
 }
 
-func badShape(reason string, most int) *batch.Error {
-	return &batch.Error{
-		Code:    batch.CodeInvalidRequestBody,
-		Message: "The specified request body is not valid.",
-		Details: []batch.Detail{{Key: "Reason", Value: fmt.Sprintf(reason, most)}},
+func badShape(property, reason string, most int) *batch.Error {
+	e := &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The specified request body is not valid."}
+	if property != "" {
+		e.Details = append(e.Details, batch.Detail{Key: "PropertyName", Value: clip(property)})
 	}
+	e.Details = append(e.Details, batch.Detail{Key: "Reason", Value: fmt.Sprintf(reason, most)})
+	return e
+}
+
+// deepProperty is the property of a body in which something nests too deep.
+func deepProperty(text []byte) string {
+	d := jsontext.NewDecoder(bytes.NewReader(text))
+	for d.StackDepth() <= maxNested {
+		if _, err := d.ReadToken(); err != nil {
+			return "" // it is no JSON before that
+		}
+	}
+	property := propertyPath(d.StackPointer())
+	for strings.HasSuffix(property, "]") { // only the lists in it
+		property = property[:strings.LastIndexByte(property, '[')]
+	}
+	return property
 }
