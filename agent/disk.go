@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -120,13 +121,39 @@ func (w *diskWatch) run() {
 		begun := time.Now()
 		used := last.used
 		_ = w.agent.guard("measuring of the disk", func() error {
-			used = w.tree.usage(".")
+			temporary := w.agent.temporary()
+			used = w.tree.usage(".") + temporary
 			w.judge(used, last)
+			if temporary > 0 && w.agent.health.has(causeShare) && !w.busy() {
+				w.clearTemporary()
+			}
 			return nil
 		})
 		last = measuring{at: begun, cost: time.Since(begun), used: used, room: w.limit - used, free: now}
 		wait = max(lookEvery, measureShare*last.cost)
 	}
+}
+
+// clearTemporary removes temporary files of a node that takes no tasks for want
+// of room: nobody else can.
+func (w *diskWatch) clearTemporary() {
+	if err := w.agent.keeper.Clear(w.agent.working); err != nil && w.agent.working.Err() == nil {
+		w.agent.Log.Error("temporary files are left", "err", err)
+		return
+	}
+	w.agent.Log.Warn("temporary files of the node removed, because its share of the disk is used up")
+	w.removed()
+}
+
+// temporary is what the node's own temporary files take, in bytes.
+func (a *Agent) temporary() int64 {
+	root, err := os.OpenRoot(filepath.Join(a.State, scratchName))
+	if err != nil {
+		return 0
+	}
+	defer root.Close()
+	total, _ := usage(root, ".") // what it has counted counts
+	return total
 }
 
 // rest waits until the next look, and not so long if the node waits for room

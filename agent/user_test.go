@@ -284,3 +284,25 @@ func TestPrivateTasks(t *testing.T) {
 		t.Errorf("after a boot the files are still there: %+v", got.Failure)
 	}
 }
+
+func TestTemporaryFilesCount(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, func(n *node) { n.settings.Size.Disk = 8 << 20 })
+	n.run("probe", shell("true"))
+	for _, info := range n.agent.Unenforced {
+		if strings.Contains(info, "no namespaces") {
+			t.Skipf("SKIPPED: %s", info)
+		}
+	}
+	g := n.newGate("g")
+	attempt := n.add("t", shell("for i in 1 2 3; do head -c 4000000 /dev/zero > /tmp/$i; done; "+g.wait()))
+	if report := n.troubled(true); report.Errors[0].Code != "DiskFull" {
+		t.Errorf("errors are %+v", report.Errors)
+	}
+	g.open()
+	n.outcome(attempt)
+	n.troubled(false)
+	if got := n.run("next", shell("ls -A /tmp | grep -v ^agent | wc -l")); got.Failure != nil || n.text(n.place("next", "stdout.txt")) != "0\n" {
+		t.Errorf("the next task: %+v, finds %s files", got.Failure, n.text(n.place("next", "stdout.txt")))
+	}
+}
