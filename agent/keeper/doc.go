@@ -34,6 +34,7 @@
 // Files:
 //
 //	main.go     from start to end of the process
+//	premises.go what comes first: lock, groups, the node's own machine
 //	serve.go    the agent's requests; hub.go which agent
 //	hold.go     the books: tasks, their phases and slots
 //	line.go     tasks that start when others make room
