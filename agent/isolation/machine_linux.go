@@ -30,6 +30,8 @@ type Machine struct {
 	// scratch is the folder of that name, open; scratchPath is its path outside.
 	scratch     *os.File
 	scratchPath string
+	// separates: tasks can have namespaces of their own.
+	separates bool
 	// mounts and ipc are the node's own namespaces, to come back to.
 	mounts, ipc int
 }
@@ -100,9 +102,19 @@ func Enter(config run.Machine, memory int64) (m *Machine, err error) {
 	if m.mounts, err = openNamespace("mnt"); err != nil {
 		return nil, err
 	}
-	m.ipc, err = openNamespace("ipc")
-	return m, err
+	if m.ipc, err = openNamespace("ipc"); err != nil {
+		return nil, err
+	}
+	trial, err := m.keep[0].detach()
+	if m.separates = err == nil; m.separates {
+		unix.Close(trial.fd)
+	}
+	return m, nil
 }
+
+// Separates tells whether [Machine.Private] works: kernels before 5.2 cannot take
+// to a task what is to stay in its sight.
+func (m *Machine) Separates() bool { return m.separates }
 
 func openNamespace(name string) (int, error) {
 	fd, err := unix.Open("/proc/thread-self/ns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)

@@ -164,7 +164,7 @@ func (h *holder) find(s *run.Spec, reply func(*run.Started, error)) (*task, erro
 	var err error
 	if t == nil {
 		// The name stays when the rest of the message is not needed any more.
-		t = &task{id: strings.Clone(s.ID), spec: s, room: s.Room, yields: s.Yields, private: s.Private && h.forker.machine != nil}
+		t = &task{id: strings.Clone(s.ID), spec: s, room: s.Room, yields: s.Yields, private: s.Private && h.forker.separates()}
 		if len(h.tasks) >= maxHeld {
 			err = run.ErrFull
 		}

@@ -243,9 +243,8 @@ func awaitEnd(ctx context.Context, lock *os.File) error {
 		return fmt.Errorf("read lock: %w", err)
 	}
 	number, began, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	pid, err := strconv.Atoi(number)
-	if err != nil || pid <= 1 || began == "" || began != isolation.StartTime(pid) {
-		return nil
+	if pid, err := strconv.Atoi(number); err == nil && pid > 1 && began != "" && began == isolation.StartTime(pid) {
+		return isolation.KillAndAwait(ctx, pid)
 	}
-	return isolation.KillAndAwait(ctx, pid)
+	return nil // it has ended, or is not known
 }

@@ -214,6 +214,9 @@ func (k *keeper) capabilities() run.Capabilities {
 	if !c.Root {
 		c.Missing = append(c.Missing, "the agent does not run as root: all tasks run as its user, and can reach each other's files and the agent's")
 	}
+	if k.machine != nil && !k.machine.Separates() {
+		c.Missing = append(c.Missing, "the kernel is older than 5.2: what tasks with users of their own leave in /tmp, /var/tmp, /dev/shm and as IPC objects stays")
+	}
 	if !b.canRaise {
 		c.Missing = append(c.Missing, "the agent lacks CAP_SYS_RESOURCE: limits of file size and open files are soft, a task may raise its own")
 	}

@@ -123,6 +123,9 @@ type forker struct {
 	null    int                // the null device
 }
 
+// separates tells whether tasks can have namespaces of their own.
+func (f *forker) separates() bool { return f.machine != nil && f.machine.Separates() }
+
 // start starts the process of a task, on a thread that forks.
 func (f *forker) start(th *thread, t *task) (pid int, at time.Time, err error) {
 	s := t.slot
