@@ -57,7 +57,7 @@ goes on for a minute; start dev again within it to take it up.`,
 	flags.StringVar(&o.data, "data", defaultDevData(), "keep everything in `DIR`")
 	flags.StringVar(&o.listen, "listen", defaults.Listen.API, "serve the Batch API on `ADDR`, HTTP and HTTPS")
 	flags.StringVar(&o.blob, "blob-listen", defaults.Listen.Blob, "serve storage on `ADDR`")
-	flags.StringVar(&o.debug, "debug-listen", "", "serve metrics and profiles on `ADDR`")
+	flags.StringVar(&o.debug, "debug-listen", "", "serve metrics and profiles on `ADDR`, or, out of reach of tasks, on a socket at a path")
 	flags.IntVar(&o.nodes, "nodes", runtime.NumCPU(), "size of the ready-made pool 'local'; 0 for none")
 	flags.IntVar(&o.maxNodes, "max-nodes", defaults.Nodes.Max, "compute nodes on this machine at most")
 	flags.StringSliceVar(&o.allow, "allow-fetch", nil, "let tasks fetch from `HOST:PORT` although it is this machine")
@@ -70,7 +70,7 @@ goes on for a minute; start dev again within it to take it up.`,
 func runDev(ctx context.Context, p Process, o devOptions) (err error) {
 	relax()
 	for _, address := range []string{o.listen, o.blob, o.debug} {
-		if address != "" && !isLoopback(address) {
+		if address != "" && !isLoopback(address) && (address != o.debug || !isPath(address)) {
 			return usageError{fmt.Errorf("dev listens on loopback only, because its keys are public, and %s is not; use 'batchyard server'", address)}
 		}
 	}

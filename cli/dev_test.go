@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -232,5 +233,55 @@ func TestDevAnswersToLoopbackNamesOnly(t *testing.T) {
 	}
 	if status, body := ask(r.Endpoint, "/healthz", "localhost"); status != http.StatusOK || body != "ok\n" {
 		t.Errorf("/healthz as localhost: %d %s", status, body)
+	}
+}
+
+// The debug socket is its owner's alone: no task reaches what is behind it.
+func TestDebugSocket(t *testing.T) {
+	t.Parallel()
+	folder, err := os.MkdirTemp("", "batchyard-debug-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "debug.sock")
+	if stale, err := net.Listen("unix", path); err != nil {
+		t.Fatal(err)
+	} else {
+		stale.(*net.UnixListener).SetUnlinkOnClose(false)
+		stale.Close()
+	}
+	r, _ := startDev(t, "--nodes", "1", "--debug-listen", path)
+	caller := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	if got := get(t, caller, "http://localhost/debug/pprof/"); !strings.Contains(got, "heap") {
+		t.Errorf("its owner reads %.100q", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket is %v, %v", info.Mode(), err)
+	}
+	if os.Geteuid() != 0 {
+		return // tasks run as this user
+	}
+	key, err := auth.ParseKey(r.AccountKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client.Client{Endpoint: r.Endpoint, Account: r.Account, Key: key}
+	script := "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"" + path + "\")' 2>&1 | grep -E 'PermissionError|FileNotFoundError|not found'"
+	for _, err := range []error{
+		c.AddJob(t.Context(), "job", "local"),
+		c.AddTask(t.Context(), "job", map[string]any{"id": "task", "commandLine": "/bin/sh -c \"" + strings.ReplaceAll(strings.ReplaceAll(script, "\\", "\\\\"), "\"", "\\\"") + "\""}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if task := awaitTask(t, c); task.ExecutionInfo.ExitCode == nil || *task.ExecutionInfo.ExitCode != 0 {
+		t.Errorf("a task that connects ended with %+v", task.ExecutionInfo)
 	}
 }

@@ -5,8 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -96,11 +100,29 @@ type peekedConn struct {
 
 func (c *peekedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
-// listen opens a TCP port.
+// listen opens a TCP port, or a socket that is its owner's alone.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", address)
+	if !isPath(address) {
+		return config.Listen(ctx, "tcp", address)
+	}
+	if info, err := os.Lstat(address); err == nil && info.Mode().Type() == fs.ModeSocket { // of an earlier server
+		if err := os.Remove(address); err != nil {
+			return nil, err
+		}
+	}
+	config.Control = func(_, _ string, socket syscall.RawConn) (err error) {
+		// Before it has a name, or somebody could be faster.
+		if fault := socket.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); fault != nil {
+			return fault
+		}
+		return err
+	}
+	return config.Listen(ctx, "unix", address)
 }
+
+// isPath tells whether an address is that of a socket in the file system.
+func isPath(address string) bool { return filepath.IsAbs(address) }
 
 // isLoopback tells whether only this machine can reach an address.
 func isLoopback(address string) bool {

@@ -144,6 +144,9 @@ func (s *stack) openPorts(ctx context.Context) error {
 			}
 			return fmt.Errorf("listen on %s (%s): %w", port.address, port.name, err)
 		}
+		if port.name == "listen.debug" && !isPath(port.address) {
+			s.log.Warn("tasks of this machine can reach listen.debug; a path in its place is a socket for the server's user only", "address", port.address)
+		}
 		*port.listener = port.callers.limit(listener)
 		if port.name != "listen.debug" {
 			if err := s.config.keepPublicHere(listener); err != nil {
