@@ -114,9 +114,9 @@ type Job struct {
 	PreviousState               JobState
 	PreviousStateTransitionTime time.Time
 	StartTime                   time.Time
-	// StartLead is by how much dates were ahead, when the job began, of the clock
-	// that nobody sets, by which its limit of time is measured.
-	StartLead       time.Duration
+	// DatesSet is by how much dates have been set on since the job began, which does
+	// not shorten the time that it has.
+	DatesSet        time.Duration
 	EndTime         time.Time
 	TerminateReason string
 	Counts          TaskCounts
@@ -376,7 +376,7 @@ func (j *Job) Expires() time.Time {
 	if *j.Constraints.MaxWallClockTime == Unlimited {
 		return time.Time{}
 	}
-	return j.StartTime.Add(j.Constraints.MaxWallClockTime.Std())
+	return j.StartTime.Add(j.Constraints.MaxWallClockTime.Std()).Add(j.DatesSet)
 }
 
 // Patch changes what the patch carries.

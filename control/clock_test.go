@@ -81,39 +81,51 @@ func TestDateThatIsSetBackLosesNothing(t *testing.T) {
 	})
 }
 
-func TestDateThatIsSetOnEndsNothing(t *testing.T) {
+// TestLimitsOfTimeDoNotMoveWithTheDate sets the date on and back, and looks whether a
+// job and the files of a task have the hour that they were given, and no more.
+func TestLimitsOfTimeDoNotMoveWithTheDate(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, url string) {
-		m := newHands()
-		y := newYardAt(t, url, m.read)
-		y.prepare(2, 1)
-		spec := jobSpec("limited")
-		hour := batch.Hour
-		spec.Constraints = &batch.JobConstraints{MaxWallClockTime: &hour}
-		_, err := y.AddJob(ctx(t), acct, spec)
-		y.check(err)
-		node := y.handNode()
-		y.addTasks("job", "t", 1, func(s *batch.TaskSpecification) { s.Constraints = &batch.TaskConstraints{RetentionTime: &hour} })
-		y.assign(node, "t-000")
-		node.sync()
-		node.end("t-000", 0)
-		node.sync()
+	for name, set := range map[string]time.Duration{"on": 24 * time.Hour, "back": -10 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Each(t, func(t *testing.T, url string) { setDate(t, url, set) })
+		})
+	}
+}
 
-		look := func() (job batch.JobState, gone bool) {
-			t.Helper()
-			_, err := y.ExpireJobs(ctx(t))
-			y.check(err)
-			_, err = y.RemoveExpiredFiles(ctx(t))
-			y.check(err)
-			return y.job("limited").State, y.task("job", "t-000").FilesRemoved
+func setDate(t *testing.T, url string, set time.Duration) {
+	m := newHands()
+	y := newYardAt(t, url, m.read)
+	y.prepare(2, 1)
+	spec := jobSpec("limited")
+	hour := batch.Hour
+	spec.Constraints = &batch.JobConstraints{MaxWallClockTime: &hour}
+	_, err := y.AddJob(ctx(t), acct, spec)
+	y.check(err)
+	node := y.handNode()
+	y.addTasks("job", "t", 1, func(s *batch.TaskSpecification) { s.Constraints = &batch.TaskConstraints{RetentionTime: &hour} })
+	y.assign(node, "t-000")
+	node.sync()
+	node.end("t-000", 0)
+	node.sync()
+
+	look := func() (job batch.JobState, gone bool) {
+		t.Helper()
+		next, err := y.ExpireJobs(ctx(t))
+		y.check(err)
+		if !next.IsZero() && !next.After(y.db.Now()) {
+			t.Errorf("a job is due at %v, and now it is %v", next, y.db.Now())
 		}
-		m.set(24 * time.Hour)
-		if job, gone := look(); job != batch.JobActive || gone {
-			t.Errorf("right after the date was set the job is %s and files are removed: %v", job, gone)
-		}
-		m.pass(time.Hour)
-		if job, gone := look(); job != batch.JobCompleted || !gone {
-			t.Errorf("an hour later the job is %s and files are removed: %v", job, gone)
-		}
-	})
+		_, err = y.RemoveExpiredFiles(ctx(t))
+		y.check(err)
+		return y.job("limited").State, y.task("job", "t-000").FilesRemoved
+	}
+	m.set(set)
+	if job, gone := look(); job != batch.JobActive || gone {
+		t.Errorf("right after the date was set the job is %s and files are removed: %v", job, gone)
+	}
+	m.pass(time.Hour)
+	if job, gone := look(); job != batch.JobCompleted || !gone {
+		t.Errorf("an hour later the job is %s and files are removed: %v", job, gone)
+	}
 }

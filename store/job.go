@@ -48,7 +48,7 @@ func (tx *Tx) Job(account batch.AccountName, id batch.JobID) (batch.Job, error) 
 	return one("get job", tx.QueryRow(`
 		SELECT `+jobColumns+`
 		FROM job
-		WHERE account = $1 AND id = $2`, string(account), batch.Key(id)), scanJob)
+		WHERE account = $1 AND id = $2`, string(account), batch.Key(id)), tx.scanJob)
 }
 
 // Jobs returns the jobs of an account.
@@ -58,14 +58,13 @@ func (tx *Tx) Jobs(account batch.AccountName, list List) ([]batch.Job, error) {
 		FROM job
 		WHERE account = $1`, "id", string(account))
 	rows, err := tx.Query(text, args...)
-	return listed("list jobs", list, rows, err, scanJob)
+	return listed("list jobs", list, rows, err, tx.scanJob)
 }
 
 // InsertJob adds a job, which begins now. If there is one of that key the error is one that
 // IsDuplicate knows.
 func (tx *Tx) InsertJob(j *batch.Job) error {
-	j.StartLead = tx.lead
-	args, err := jobArgs(j)
+	args, err := tx.jobArgs(j)
 	if err != nil {
 		return err
 	}
@@ -84,7 +83,7 @@ func (tx *Tx) InsertJob(j *batch.Job) error {
 // UpdateJob writes the whole job, its counts included, and moves its queues to
 // where it says. ErrNotFound if it is gone.
 func (tx *Tx) UpdateJob(j *batch.Job) error {
-	args, err := jobArgs(j)
+	args, err := tx.jobArgs(j)
 	if err != nil {
 		return err
 	}
@@ -102,23 +101,19 @@ func (tx *Tx) UpdateJob(j *batch.Job) error {
 }
 
 // jobArgs are the parameters of InsertJob and UpdateJob.
-func jobArgs(j *batch.Job) ([]any, error) {
+func (tx *Tx) jobArgs(j *batch.Job) ([]any, error) {
 	body, err := encode(&jobBody{
-		Specification: j.JobSpecification, TerminateReason: j.TerminateReason, Disable: j.Disable, StartLead: j.StartLead.Microseconds(),
+		Specification: j.JobSpecification, TerminateReason: j.TerminateReason, Disable: j.Disable, StartLead: (tx.lead - j.DatesSet).Microseconds(),
 	})
 	if err != nil {
 		return nil, err
-	}
-	expires := j.Expires()
-	if !expires.IsZero() {
-		expires = expires.Add(-j.StartLead)
 	}
 	c := j.Counts
 	return []any{
 		string(j.Account), batch.Key(j.ID), name(j.ID), j.DisplayName, batch.Key(j.PoolInfo.PoolID), string(j.PoolInfo.PoolID),
 		string(j.State), micros(j.StateTransitionTime), string(j.PreviousState), micros(j.PreviousStateTransitionTime),
 		int64(j.Stamp), j.Priority, *j.MaxParallelTasks, string(j.OnAllTasksComplete), string(j.OnTaskFailure),
-		micros(j.StartTime), micros(j.EndTime), micros(expires),
+		micros(j.StartTime), micros(j.EndTime), tx.due(j.Expires()),
 		c.Active, c.Running, c.Succeeded, c.Failed, c.ActiveSlots, c.RunningSlots, c.SucceededSlots, c.FailedSlots, j.Bound, body,
 	}, nil
 }
@@ -220,7 +215,7 @@ func scanJobRef(row scanner) (JobRef, error) {
 	return ref, err
 }
 
-func scanJob(row scanner) (batch.Job, error) {
+func (tx *Tx) scanJob(row scanner) (batch.Job, error) {
 	var j batch.Job
 	var changed, previous, created, started, ended sql.NullInt64
 	var text []byte
@@ -236,7 +231,7 @@ func scanJob(row scanner) (batch.Job, error) {
 		return j, err
 	}
 	j.JobSpecification, j.TerminateReason, j.Disable = body.Specification, body.TerminateReason, body.Disable
-	j.StartLead = time.Duration(body.StartLead) * time.Microsecond
+	j.DatesSet = tx.lead - time.Duration(body.StartLead)*time.Microsecond
 	j.StateTransitionTime, j.PreviousStateTransitionTime = moment(changed), moment(previous)
 	j.CreationTime, j.StartTime, j.EndTime = moment(created), moment(started), moment(ended)
 	return j, nil
