@@ -218,7 +218,7 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 	a.work.Go(a.disk.run)
 	a.work.Go(a.lives.lasts)
 	c := newCalls(a)
-	c.apply(orders, sent)
+	c.apply(orders, call{sent: sent})
 	err := c.serve(ctx)
 	defer a.desk.keepOwed() // when nothing changes any more
 	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || errors.Is(err, ErrLost) || ctx.Err() != nil && a.KillTasksOnStop {
@@ -237,7 +237,7 @@ func (a *Agent) hello(ctx context.Context) (batch.NodeOrders, time.Time, error) 
 	}
 	a.info = batch.AgentInfo{Version: a.Version, Hostname: hostname, IPAddress: localAddress()}
 	info := a.info // it is not complete yet
-	report := batch.NodeReport{Instance: a.instance, Agent: &info, NoWait: true}
+	report := batch.NodeReport{Instance: a.instance, Agent: &info, NoWait: true, Changes: true, RemovalRoom: maxRemoving}
 	a.boots.report(&report)
 	a.health.report(&report) // it may be all that the server ever hears
 	var sent time.Time

@@ -47,6 +47,8 @@ type attempt struct {
 	phase batch.TaskPhase
 	// died is set when it is given back because agents died under it.
 	died batch.Death
+	// taken is the phase that the server is known to have taken.
+	taken batch.TaskPhase
 	// start and since are set from PhaseRunning on, outcome with PhaseEnded.
 	start   *batch.Time
 	since   moment

@@ -16,6 +16,8 @@ type desk struct {
 	agent    *Agent
 	mu       sync.Mutex // guards all below
 	revision int64      // of the orders applied last
+	epoch    string     // of these
+	removals int64      // the highest number of a removal in this epoch
 	leave    bool
 	attempts []*attempt // in the order they came, which is the order they start
 	slots    int        // free slots
@@ -63,38 +65,119 @@ func (d *desk) idle() bool {
 	return !slices.ContainsFunc(d.attempts, func(t *attempt) bool { return !t.final() })
 }
 
-// report adds what is held.
-func (d *desk) report(report *batch.NodeReport) {
+// Bounds of one report, and of the removals that are worked on at a time.
+const (
+	maxReported = 1000
+	maxRemoving = 256
+)
+
+// saying is what a report said, to know what was taken when it is answered.
+type saying struct {
+	phases  map[*attempt]batch.TaskPhase
+	removed []int64
+	cut     bool // there was more to say
+}
+
+// report adds what is held: all of it if whole, else what the server is not
+// known to have taken.
+func (d *desk) report(report *batch.NodeReport, whole bool) saying {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	report.Revision = d.revision
-	if len(d.attempts) > 0 {
-		report.Tasks = make([]batch.TaskReport, len(d.attempts))
-	}
-	for i, t := range d.attempts {
-		report.Tasks[i] = t.report()
+	report.Revision, report.Epoch, report.Changes = d.revision, d.epoch, true
+	report.Whole = whole || d.epoch == ""
+	report.RemovalsTo, report.RemovalRoom = d.removals, max(0, maxRemoving-len(d.removing))
+	said := saying{phases: map[*attempt]batch.TaskPhase{}}
+	for _, t := range d.attempts {
+		if !report.Whole && (t.phase == batch.PhaseHeld || t.phase == t.taken) {
+			continue
+		}
+		if said.cut = len(report.Tasks) == maxReported; said.cut {
+			break
+		}
+		report.Tasks = append(report.Tasks, t.report())
+		said.phases[t] = t.phase
 	}
 	for id := range d.removed {
 		report.Removed = append(report.Removed, id)
 	}
 	slices.Sort(report.Removed)
+	if len(report.Removed) > maxReported {
+		report.Removed, said.cut = report.Removed[:maxReported], true
+	}
+	said.removed = report.Removed
 	report.Left = d.leave && len(d.attempts) == 0 && !report.Booting
+	return said
+}
+
+// receipt forgets what an answer is the receipt for. Those of a server without
+// epochs are none: what its orders no longer name was taken.
+func (d *desk) receipt(said saying, orders *batch.NodeOrders) {
+	if orders.Epoch == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	untaken := make(map[attemptID]bool)
+	for i := range orders.Tasks {
+		o := &orders.Tasks[i]
+		untaken[attemptID{o.Job, o.Task, o.Attempt}] = true
+	}
+	var forgotten []string
+	d.attempts = slices.DeleteFunc(d.attempts, func(t *attempt) bool {
+		phase, ok := said.phases[t]
+		if !ok || t.phase != phase || t.final() && untaken[t.id] {
+			return false
+		}
+		t.taken = phase
+		if t.final() {
+			forgotten = append(forgotten, t.id.String())
+		}
+		return t.final()
+	})
+	d.agent.keeper.Forget(forgotten...)
+	for _, id := range said.removed {
+		delete(d.removed, id)
+	}
+	if said.cut {
+		d.agent.note(atOnce)
+	}
+}
+
+// fits tells whether orders of changes can be applied to what is held.
+func (d *desk) fits(orders *batch.NodeOrders) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return orders.Since == 0 || orders.Epoch == d.epoch && orders.Since <= d.revision && d.revision <= orders.Revision
 }
 
 // take compares orders with what is held.
 func (d *desk) take(orders batch.NodeOrders) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if orders.Epoch != d.epoch {
+		d.epoch, d.removals = orders.Epoch, 0
+	}
 	d.revision, d.leave = orders.Revision, orders.Leave
 	wanted := make(map[attemptID]*batch.TaskOrder, len(orders.Tasks))
 	for i := range orders.Tasks {
 		o := &orders.Tasks[i]
 		wanted[attemptID{o.Job, o.Task, o.Attempt}] = o
 	}
+	dropped := make(map[attemptID]bool, len(orders.Dropped))
+	for _, r := range orders.Dropped {
+		dropped[attemptID{r.Job, r.Task, r.Attempt}] = true
+	}
 	var forgotten []string
 	d.attempts = slices.DeleteFunc(d.attempts, func(t *attempt) bool {
 		order := wanted[t.id]
 		delete(wanted, t.id)
+		switch {
+		case order != nil, orders.Since == 0, dropped[t.id]:
+		case t.unwanted:
+			return false // it goes once nothing of it runs
+		default:
+			order = &batch.TaskOrder{} // as before
+		}
 		forget := d.compare(t, order)
 		if forget {
 			forgotten = append(forgotten, t.id.String())

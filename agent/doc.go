@@ -1,11 +1,11 @@
 // Package agent is the compute node: it makes the node be what the server's
 // orders say and reports what it is.
 //
-// There is one call, Sync, see package nodelink. Its answer is the whole
-// desired state. The agent compares it with what it holds and converges: it
-// begins attempts it did not have, ends those that are no longer named, gives
-// back those that are asked for, and repeats results until the orders no
-// longer name their attempt, which is the server's receipt.
+// There is one call, Sync, see package nodelink. Its answer is the desired
+// state, or what has changed of it. The agent compares it with what it holds and
+// converges: it begins attempts it did not have, ends those that it is not to
+// hold any more, gives back those that are asked for, and repeats results until
+// a report that has them was answered.
 //
 //	          ┌────────── orders ──────────┐
 //	server ───┤                            ├─▶ desk ─▶ one goroutine an attempt:

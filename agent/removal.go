@@ -15,6 +15,7 @@ func (d *desk) takeRemovals(removals []batch.Removal) {
 	wanted := make(map[int64]bool, len(removals))
 	for _, r := range removals {
 		wanted[r.ID] = true
+		d.removals = max(d.removals, r.ID)
 		if _, busy := d.removing[r.ID]; busy || d.removed[r.ID] {
 			continue
 		}
@@ -30,7 +31,7 @@ func (d *desk) takeRemovals(removals []batch.Removal) {
 		d.agent.work.Go(func() { d.remove(r, leaving) })
 	}
 	for id := range d.removed {
-		if !wanted[id] {
+		if !wanted[id] && d.epoch == "" { // else by receipt
 			delete(d.removed, id)
 		}
 	}

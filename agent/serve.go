@@ -49,6 +49,7 @@ type call struct {
 	left      bool
 	informed  bool // it told about the agent
 	number    int64
+	said      saying
 }
 
 // calls are the calls under way: at most one that waits for something new and
@@ -59,6 +60,7 @@ type calls struct {
 	answers            chan answer
 	waiting, reporting bool
 	informed           bool // the server knows what there is to know of the agent
+	whole              bool // the next report is of all that is held
 
 	// due is when changes are reported, zero if there are none.
 	due time.Time
@@ -169,7 +171,7 @@ func earlier(a, b time.Time) time.Time {
 // call starts a call. A reporting one is answered at once, a waiting one when
 // there is news; both carry everything.
 func (c *calls) call(ctx context.Context, reporting bool) {
-	report := c.agent.report()
+	report, said := c.agent.report(c.whole)
 	report.NoWait = reporting
 	if !c.informed {
 		report.Agent = &c.agent.info
@@ -183,7 +185,7 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 	}
 	made := call{
 		sent: c.agent.clock(), revision: report.Revision, reporting: reporting, left: report.Left,
-		informed: report.Agent != nil, number: report.Number,
+		informed: report.Agent != nil, number: report.Number, said: said,
 	}
 	go func() { // finish waits for it
 		limited, cancel := context.WithTimeout(ctx, limit)
@@ -197,15 +199,16 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 	}()
 }
 
-// report is the whole state of the node.
-func (a *Agent) report() batch.NodeReport {
+// report is the state of the node, with attempts and removals as far as they are
+// news unless whole, and what it says of these.
+func (a *Agent) report(whole bool) (batch.NodeReport, saying) {
 	a.pending.Store(0) // before looking: what changes meanwhile is reported again
 	a.reports++
 	report := batch.NodeReport{Instance: a.instance, Number: a.reports, Settings: a.settings.Load().Version}
 	a.boots.report(&report)
-	a.desk.report(&report)
+	said := a.desk.report(&report, whole)
 	a.health.report(&report)
-	return report
+	return report, said
 }
 
 // take handles an answer. An error ends the agent.
@@ -225,14 +228,17 @@ func (c *calls) take(got answer) error {
 	if c.failing {
 		c.agent.Log.Info("server reached again")
 	}
-	c.failing = false
+	c.failing, c.whole = false, got.orders.More
+	if got.orders.More {
+		c.due = now
+	}
 	c.delays.Reset()
 	c.informed = c.informed || got.call.informed
 	if quick := now.Sub(got.call.sent) < idlePause; quick && !got.call.reporting &&
 		got.call.number == c.agent.reports && got.orders.Revision == got.call.revision && len(got.orders.Files) == 0 {
 		c.restAgain = now.Add(idlePause)
 	}
-	got.err = c.agent.guard("orders of the server", func() error { c.apply(got.orders, got.call.sent); return nil })
+	got.err = c.agent.guard("orders of the server", func() error { c.apply(got.orders, got.call); return nil })
 	if got.err != nil {
 		return c.failed(got, now)
 	}
@@ -249,6 +255,7 @@ func (c *calls) failed(got answer, now time.Time) error {
 		c.failing = true
 		c.agent.Log.Warn("server not reached", "err", got.err)
 	}
+	c.whole = true // it may be another server, or the same after a start
 	c.again = now.Add(c.delays.NextBackOff())
 	if got.call.reporting && c.due.IsZero() {
 		c.due = c.again // what it said must be said again
@@ -271,14 +278,19 @@ func (c *calls) finish() {
 // was given later shows in their revisions. Of two with one revision the newer
 // call's counts, because orders follow from the report too. A lower revision
 // counts only if the call was sent when the higher one was known: then the
-// server has gone back, to a backup.
-func (c *calls) apply(orders batch.NodeOrders, sent time.Time) {
-	a := c.agent
+// server has gone back, to a backup. Orders of changes fit only what they follow;
+// if some do not, the next report asks for the whole.
+func (c *calls) apply(orders batch.NodeOrders, made call) {
+	a, sent := c.agent, made.sent
 	c.takeLease(orders.Lease.Std(), sent)
 	a.files.take(orders.Files, sent)
+	a.desk.receipt(made.said, &orders)
 	switch before := a.desk.applied(); {
 	case orders.Revision == before && sent.Before(c.applied),
 		orders.Revision < before && sent.Before(c.risen):
+		return
+	case !a.desk.fits(&orders):
+		c.whole, c.due = true, a.clock()
 		return
 	case orders.Revision != before:
 		c.risen = a.clock()

@@ -14,6 +14,17 @@ type NodeReport struct {
 	// Number counts the reports of an instance. Calls overlap, so one may come
 	// after a newer one; what it says is then out of date. 0: not counted.
 	Number int64 `json:"number,omitzero"`
+	// Changes tells that the agent takes orders of what changed, see
+	// NodeOrders. Its reports then have those attempts of which there is news
+	// since the last report that was answered, unless Whole is set. Epoch is
+	// what the orders of Revision said.
+	Changes bool   `json:"changes,omitzero"`
+	Whole   bool   `json:"whole,omitzero"`
+	Epoch   string `json:"epoch,omitempty"`
+	// RemovalsTo is the highest number of the removals that the agent has got
+	// in this epoch, and RemovalRoom how many more it takes.
+	RemovalsTo  int64 `json:"removalsTo,omitzero"`
+	RemovalRoom int   `json:"removalRoom,omitzero"`
 	// Boot is the last boot (start task included) that the agent has finished.
 	Boot int `json:"boot"`
 	// Booting is set while a boot is under way: agent is up, start task not yet
@@ -21,8 +32,8 @@ type NodeReport struct {
 	Booting bool `json:"booting,omitzero"`
 	// StartTask is the newest run of the start task, nil when there is none.
 	StartTask *StartTaskInfo `json:"startTask,omitempty"`
-	// Tasks are all attempts that the agent holds: not started, running, or
-	// ended and not yet accepted by the server.
+	// Tasks are attempts that the agent holds: not started, running, or ended
+	// and not yet accepted by the server. All of them, but see Changes.
 	Tasks []TaskReport `json:"tasks,omitempty"`
 	// Removed are the removals of the last orders that are done.
 	Removed []int64 `json:"removed,omitempty"`
@@ -101,10 +112,23 @@ type Outcome struct {
 	Failure  *FailureInfo `json:"failure,omitempty"`
 }
 
-// NodeOrders is the whole of what a node should be doing at a revision. What
-// the orders do not name, the agent ends and forgets.
+// NodeOrders is what a node should be doing at a revision.
+//
+// They are the whole of it unless Since is set: what they do not name, the agent
+// ends and forgets. With Since they say what has changed since that revision of
+// the same epoch: Tasks are new or other than before, Dropped are no longer to
+// be held, and all others stay as they are. They say how things are, not what to
+// do, so they fit any revision from Since to Revision, and may come twice.
+//
+// An answer with an epoch is the receipt for the report: final attempts that it
+// named are over, unless Tasks still names them, and so are removals.
 type NodeOrders struct {
-	Revision int64 `json:"revision"`
+	Revision int64  `json:"revision"`
+	Epoch    string `json:"epoch,omitempty"`
+	Since    int64  `json:"since,omitzero"`
+	// More tells that not all fitted in: the agent asks for the rest at once,
+	// with a whole report.
+	More bool `json:"more,omitzero"`
 	// Lease is how long the agent may keep tasks running, from the moment it
 	// sent this call, without another answer. Then it kills them.
 	Lease Duration `json:"lease"`
@@ -117,6 +141,7 @@ type NodeOrders struct {
 	// Settings is set when the report named another version.
 	Settings *NodeSettings `json:"settings,omitempty"`
 	Tasks    []TaskOrder   `json:"tasks,omitempty"`
+	Dropped  []AttemptRef  `json:"dropped,omitempty"`
 	Removals []Removal     `json:"removals,omitempty"`
 	Files    []FileRequest `json:"files,omitempty"`
 }
@@ -136,6 +161,13 @@ type NodeSettings struct {
 	// AllowHosts are hosts that fetches for tasks may reach although they are
 	// loopback or link-local addresses, as host:port.
 	AllowHosts []string `json:"allowHosts,omitempty"`
+}
+
+// AttemptRef names an attempt.
+type AttemptRef struct {
+	Job     JobID  `json:"job"`
+	Task    TaskID `json:"task"`
+	Attempt int    `json:"attempt"`
 }
 
 // TaskOrder is one attempt that the node should hold.

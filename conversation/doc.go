@@ -4,6 +4,7 @@
 //	sync.go     the one call of a node: report, transaction, orders, wait
 //	observe.go  what a report says, held against what is known
 //	orders.go   what the node should be doing
+//	account.go  what a node should be doing at a revision, and since when
 //	memory.go   when nodes were heard, what they hold, which call waits
 //	lost.go     nodes that are given up
 //	files.go    callers of the API that wait for a file of a node

@@ -1,12 +1,10 @@
 package conversation
 
 import (
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/batchyard/batchyard/batch"
-	"github.com/batchyard/batchyard/store"
 )
 
 // memory knows when each node was heard last, the call of each that waits, and
@@ -28,9 +26,13 @@ type contact struct {
 	// instance and number are of the newest report.
 	instance string
 	number   int64
-	// holds is what the node held at a revision of its orders.
-	holds    []store.HeldTask
-	revision int64
+	// known is what the node should be doing as of the newest revision that was
+	// seen, nil if none was.
+	known *account
+	// acked is the highest revision of this epoch that the agent has applied, and
+	// told the highest that it was answered with. removals is the highest number
+	// of those that it has got.
+	acked, told, removals int64
 }
 
 // call is a Sync that waits for something to tell.
@@ -99,8 +101,15 @@ func (c *memory) leave(call *nodeCall, committed bool) {
 	if call.at.After(entry.at) {
 		entry.at = call.at
 	}
-	if r := call.report; entry.instance != r.Instance || r.Number == 0 || r.Number > entry.number {
+	r := call.report
+	if entry.instance != r.Instance {
+		entry.acked, entry.told, entry.removals = 0, 0, 0
+	}
+	if entry.instance != r.Instance || r.Number == 0 || r.Number > entry.number {
 		entry.instance, entry.number = r.Instance, r.Number
+	}
+	if r.Epoch == call.room.epoch {
+		entry.acked, entry.removals = max(entry.acked, r.Revision), max(entry.removals, r.RemovalsTo)
 	}
 }
 
@@ -131,27 +140,45 @@ func (c *memory) endLoss(node batch.NodeID, lost bool) {
 	}
 }
 
-// holds returns what a node holds at a revision, if it is known. The ledger
-// raises the revision whenever a task is bound to the node, unbound from it or
-// asked back, so what was read once need not be read again. That a task has
-// begun does not raise it; whoever relies on a task's state reads the task.
-func (c *memory) holds(node batch.NodeID, revision int64) ([]store.HeldTask, bool) {
+// recall returns what is known of a node's orders, and how far an agent has got
+// with them. The ledger raises the revision whenever a task is bound to the
+// node, unbound from it or asked back, so what was read once at a revision need
+// not be read again. That a task has begun does not raise it; whoever relies on
+// a task's state reads the task.
+func (c *memory) recall(node batch.NodeID, instance string) (known *account, acked, told, removals int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.nodes[node]
-	if entry == nil || entry.revision != revision {
-		return nil, false
+	if entry == nil || entry.known == nil {
+		return &account{}, 0, 0, 0
 	}
-	return slices.Clone(entry.holds), true
+	if entry.instance != instance {
+		return entry.known, 0, 0, 0
+	}
+	return entry.known, entry.acked, entry.told, entry.removals
 }
 
-// remember keeps what a node holds at a revision. It must be on disk.
-func (c *memory) remember(node batch.NodeID, revision int64, holds []store.HeldTask) {
+// remember keeps what a node should be doing. It must be on disk. Told is the
+// revision that an answer brings, 0 for none.
+func (c *memory) remember(node batch.NodeID, known *account, told int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if entry := c.nodes[node]; entry != nil && revision >= entry.revision {
-		entry.revision, entry.holds = revision, holds
+	entry := c.nodes[node]
+	if entry == nil {
+		return
 	}
+	if entry.known == nil || known.revision >= entry.known.revision {
+		entry.known = known
+	}
+	entry.told = max(entry.told, told)
+}
+
+// behind tells whether the agent was told of orders that it has not confirmed.
+func (c *memory) behind(node batch.NodeID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.nodes[node]
+	return entry != nil && entry.told > entry.acked
 }
 
 // expect counts a node as heard at a time unless it was heard already.

@@ -19,7 +19,16 @@ type hearing struct {
 	node   batch.Node
 	holds  []store.HeldTask // those that it gives back or ends drop out in apply
 	report *batch.NodeReport
-	stale  bool // a newer report came before it
+	// untaken are attempts of it that the node has to go on holding.
+	untaken map[attempt]bool
+	stale   bool // a newer report came before it
+
+	// known is what is remembered of the node's orders, of which the agent has
+	// applied acked, was told told, and has the removals up to a number.
+	known                 *account
+	acked, told, removals int64
+	settled               map[int64]bool // sequences of attempts that the report ends
+	next                  *account       // what is to be remembered
 
 	unsaved          bool // it has news, and this transaction does not write them
 	changed          bool // something of the node itself
@@ -36,11 +45,11 @@ func (h *hearing) news() bool {
 // apply takes what the report says.
 func (h *hearing) apply() error {
 	h.tookTasks = h.node.TakesTasks()
-	if h.stale {
-		return nil
-	}
 	if err := h.applyTasks(); err != nil {
 		return err
+	}
+	if h.stale { // what it says of the node itself may be otherwise by now
+		return nil
 	}
 	h.applyBoot()
 	h.applyAgent()
@@ -76,7 +85,9 @@ func (h *hearing) applyTasks() error {
 		if err := h.applyTask(t, news[key]); err != nil {
 			h.room.log.Error("report of a task does not fit", "node", h.node.ID, "job", t.Job, "task", t.ID, "err", err)
 		}
-		over[key] = !t.Bound
+		if over[key] = !t.Bound; !t.Bound {
+			h.settle(t.Sequence)
+		}
 	}
 	for i := range h.holds {
 		if key := keyOf(h.holds[i].Job, h.holds[i].Task); news[key] != nil {
@@ -86,6 +97,23 @@ func (h *hearing) applyTasks() error {
 	h.holds = slices.DeleteFunc(h.holds, func(t store.HeldTask) bool { return over[keyOf(t.Job, t.Task)] })
 	h.keepPace()
 	return nil
+}
+
+// settle notes that an attempt is over by the node's own word.
+func (h *hearing) settle(sequence int64) {
+	if h.settled == nil {
+		h.settled = make(map[int64]bool)
+	}
+	h.settled[sequence] = true
+}
+
+// account is what the node should be doing after the transaction. It is asked for
+// when nothing changes any more.
+func (h *hearing) account() *account {
+	if n := &h.node; h.next == nil {
+		h.next = h.known.advance(n.Revision, h.holds, h.settled, level{n.Boot, n.Image, h.leaves(), n.Settings})
+	}
+	return h.next
 }
 
 // newsOfTasks are the reports of attempts that the node holds which say more

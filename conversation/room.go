@@ -1,6 +1,7 @@
 package conversation
 
 import (
+	"crypto/rand"
 	"log/slog"
 	"time"
 
@@ -44,6 +45,9 @@ type Room struct {
 	accountURL func(batch.AccountName) string
 	allowHosts []string
 
+	// epoch names the time in which the memory below was kept: what an agent
+	// has from another, it may have from a database that was put back since.
+	epoch   string
 	memory  memory
 	files   files
 	metrics *metrics
@@ -64,7 +68,8 @@ func New(o Options) *Room {
 		o.AccountURL = func(batch.AccountName) string { return "" }
 	}
 	return &Room{
-		db: o.DB, control: o.Control, log: o.Log, now: o.Now, lease: o.Lease,
+		epoch: rand.Text(),
+		db:    o.DB, control: o.Control, log: o.Log, now: o.Now, lease: o.Lease,
 		accountURL: o.AccountURL, allowHosts: o.AllowHosts, metrics: newMetrics(o.Metrics),
 	}
 }

@@ -1,8 +1,10 @@
 package conversation
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/batchyard/batchyard/auth"
@@ -68,6 +70,8 @@ type nodeCall struct {
 	token  string
 	report *batch.NodeReport
 	at     time.Time // when it came
+	// untaken is what could not be taken of the report.
+	untaken map[attempt]bool
 }
 
 // final tells whether the report has something that the node repeats until the
@@ -99,7 +103,7 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 		if h.unsaved = h.news(); h.unsaved {
 			return nil
 		}
-		orders, err = h.answer(false)
+		orders, err = h.answer(ifNew)
 		return err
 	})
 	if err != nil {
@@ -108,7 +112,7 @@ func (c *nodeCall) begin(ctx context.Context) (*batch.NodeOrders, error) {
 	if h.unsaved {
 		return c.observe(ctx)
 	}
-	c.remember(h)
+	c.remember(h, orders)
 	return orders, nil
 }
 
@@ -135,8 +139,12 @@ func (c *nodeCall) transact(ctx context.Context, run func(context.Context, func(
 }
 
 // remember keeps what was read or written, now that it is on disk.
-func (c *nodeCall) remember(h *hearing) {
-	c.room.memory.remember(c.node, h.node.Revision, h.holds)
+func (c *nodeCall) remember(h *hearing, orders *batch.NodeOrders) {
+	told := int64(0)
+	if orders != nil {
+		told = orders.Revision
+	}
+	c.room.memory.remember(c.node, h.account(), told)
 }
 
 // observe takes the report in a transaction that goes on if the caller hangs
@@ -166,7 +174,11 @@ func (c *nodeCall) take(ctx context.Context) (*batch.NodeOrders, error) {
 		if err := h.save(); err != nil {
 			return err
 		}
-		orders, err = h.answer(final(c.report))
+		must := ifNew
+		if final(c.report) {
+			must = mustAnswer
+		}
+		orders, err = h.answer(must)
 		return err
 	})
 	if err != nil {
@@ -176,7 +188,7 @@ func (c *nodeCall) take(ctx context.Context) (*batch.NodeOrders, error) {
 	if h.left {
 		c.room.memory.forget(c.node)
 	} else {
-		c.remember(h)
+		c.remember(h, orders)
 	}
 	return orders, nil
 }
@@ -194,9 +206,14 @@ func (c *nodeCall) takeApart(ctx context.Context, reason error) (*batch.NodeOrde
 	whole, untaken := c.report, 0
 	defer func() { c.report = whole }()
 	for i := range whole.Tasks {
-		if c.takeItem(ctx, whole, whole.Tasks[i]) {
+		t := &whole.Tasks[i]
+		if c.takeItem(ctx, whole, *t) {
 			continue
 		}
+		if c.untaken == nil {
+			c.untaken = make(map[attempt]bool)
+		}
+		c.untaken[attempt{keyOf(t.Job, t.Task), t.Attempt}] = true
 		if untaken++; untaken == maxUntaken || ctx.Err() != nil {
 			return nil, reason
 		}
@@ -232,24 +249,33 @@ func (c *nodeCall) wait(ctx context.Context, watch *store.Watch) (*batch.NodeOrd
 	r.metrics.waiting.Inc()
 	defer r.metrics.waiting.Dec()
 	if r.files.fresh(c.node, r.now()) { // asked for before this call could be woken
-		return c.look(ctx, true)
+		return c.look(ctx, mustAnswer)
 	}
 	timer := time.NewTimer(r.files.patience(c.node, r.hold()))
 	defer timer.Stop()
+	var confirmed <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-watch.C:
-			if orders, err := c.look(ctx, false); err != nil || orders != nil {
+			if orders, err := c.look(ctx, ifUntold); err != nil || orders != nil {
+				return orders, err
+			}
+			if confirmed == nil && r.memory.behind(c.node) {
+				confirmed = time.After(confirmTime)
+			}
+		case <-confirmed:
+			confirmed = nil
+			if orders, err := c.look(ctx, ifNew); err != nil || orders != nil {
 				return orders, err
 			}
 		case <-mine.files:
-			return c.look(ctx, true)
+			return c.look(ctx, mustAnswer)
 		case <-mine.superseded:
-			return c.look(ctx, true)
+			return c.look(ctx, mustAnswer)
 		case <-timer.C:
-			return c.look(ctx, true)
+			return c.look(ctx, mustAnswer)
 		}
 	}
 }
@@ -258,9 +284,22 @@ func (c *nodeCall) wait(ctx context.Context, watch *store.Watch) (*batch.NodeOrd
 // lease, so two may go missing before it has run out.
 func (r *Room) hold() time.Duration { return min(syncWait, r.lease/3) }
 
+// urgency is what an answer needs to be given.
+type urgency int
+
+const (
+	ifUntold   urgency = iota // something new that no other answer has brought
+	ifNew                     // something new
+	mustAnswer                // nothing
+)
+
+// confirmTime is how long an answer that brought something new may take to be
+// confirmed before another one brings it too.
+const confirmTime = time.Second
+
 // look reads the orders as they are now; nil if there is nothing to say and
 // nothing must be said.
-func (c *nodeCall) look(ctx context.Context, must bool) (*batch.NodeOrders, error) {
+func (c *nodeCall) look(ctx context.Context, must urgency) (*batch.NodeOrders, error) {
 	var orders *batch.NodeOrders
 	h, err := c.transact(ctx, c.room.db.Glance, func(h *hearing) (err error) {
 		orders, err = h.answer(must)
@@ -269,7 +308,7 @@ func (c *nodeCall) look(ctx context.Context, must bool) (*batch.NodeOrders, erro
 	if err != nil {
 		return nil, err
 	}
-	c.remember(h)
+	c.remember(h, orders)
 	return orders, nil
 }
 
@@ -289,15 +328,17 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 		return nil, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the compute node.")
 	}
 	stale := c.room.memory.stale(c.node, c.report)
-	holds, known := c.room.memory.holds(c.node, n.Revision)
-	if !known {
-		if holds, err = tx.HeldTasks(c.node); err != nil {
-			return nil, err
-		}
+	h := &hearing{Ledger: c.room.control.Ledger(tx, n.Account), room: c.room, tx: tx, node: n, report: c.report, untaken: c.untaken, stale: stale}
+	h.known, h.acked, h.told, h.removals = c.room.memory.recall(c.node, c.report.Instance)
+	if h.known.revision == n.Revision {
+		h.holds = h.known.tasks()
+		return h, nil
 	}
-	return &hearing{
-		Ledger: c.room.control.Ledger(tx, n.Account), room: c.room, tx: tx, node: n, holds: holds, report: c.report, stale: stale,
-	}, nil
+	if h.holds, err = tx.HeldTasks(c.node); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(h.holds, func(a, b store.HeldTask) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return h, nil
 }
 
 func badToken() error {

@@ -10,6 +10,7 @@ import (
 type Specification struct {
 	Job  batch.JobID // its key
 	Task batch.TaskSpecification
+	Size int // in bytes, as it is stored
 }
 
 // taskBody is the specification where a query reads tasks. It is no join, which
@@ -27,6 +28,7 @@ func (tx *Tx) SpecificationsByRef(account batch.AccountName, refs []TaskRef) ([]
 		if err := row.Scan(&s.Job, &body); err != nil {
 			return s, err
 		}
+		s.Size = len(body)
 		return s, decode(body, &s.Task)
 	})
 }
