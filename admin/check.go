@@ -206,15 +206,15 @@ func (c *checker) lookAtFile(ctx context.Context) (broken []string, err error) {
 
 // checkRows looks for rows that contradict each other.
 func (c *checker) checkRows(ctx context.Context) error {
-	tell := func(f store.Fault) error {
+	tell := func(f Fault) error {
 		return c.found(Finding{Kind: f.Kind, Where: f.Where, What: f.What, Mend: f.Mend, Mended: c.Repair})
 	}
 	if c.Repair {
 		// It runs again if the database asks for it, which happens to a server
 		// that shares it; this one is alone.
-		return c.db.Update(ctx, func(tx *store.Tx) error { return tx.MendFaults(tell) })
+		return c.db.Update(ctx, func(tx *store.Tx) error { return mendFaults(tx, tell) })
 	}
-	return c.reader.View(ctx, func(tx *store.Tx) error { return tx.Faults(tell) })
+	return c.reader.View(ctx, func(tx *store.Tx) error { return Faults(tx, tell) })
 }
 
 // checkFolders looks for folders of nodes that are no more.

@@ -154,7 +154,7 @@ var errFirst = errors.New("one was found")
 // rowsWrong tells whether anything in the database is to be mended.
 func (c *checker) rowsWrong(ctx context.Context) (bool, error) {
 	err := c.reader.View(ctx, func(tx *store.Tx) error {
-		return tx.Faults(func(store.Fault) error { return errFirst })
+		return Faults(tx, func(Fault) error { return errFirst })
 	})
 	if errors.Is(err, errFirst) {
 		return true, nil

@@ -32,7 +32,7 @@ type RestoreOptions struct {
 // be begun again.
 //
 // The restored service is at an earlier time than its clients and its nodes may
-// remember; see [store.Tx.Resume] for what that means for nodes.
+// remember; see resume for what that means for nodes.
 func Restore(ctx context.Context, o RestoreOptions) (m Manifest, err error) {
 	r := &restorer{RestoreOptions: o, work: o.Restoring()}
 	if r.Progress == nil {
@@ -212,7 +212,7 @@ func (r *restorer) resume(ctx context.Context) error {
 		if err := tx.PutSite(store.Site{ID: r.id, Use: string(use), Created: tx.Now()}); err != nil || r.Database != "" {
 			return err
 		}
-		return tx.Resume()
+		return resume(tx)
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("resume database: %w", err)
@@ -252,7 +252,7 @@ func (r *restorer) place(ctx context.Context) error {
 		return nil
 	}
 	r.Progress("copying rows")
-	return store.Import(ctx, filepath.Join(r.work, site.DatabaseName), r.id, store.Options{URL: r.Database})
+	return store.Import(ctx, filepath.Join(r.work, site.DatabaseName), r.id, store.Options{URL: r.Database}, resume)
 }
 
 // end opens the place to servers, which refuse it until the folder to work in is

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/batchyard/batchyard/admin"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/control"
 	"github.com/batchyard/batchyard/store"
@@ -261,7 +262,7 @@ func (m *machine) talk(rt *rapid.T) error {
 // recount compares what is kept with what is there, the queues among it.
 func (m *machine) recount(rt *rapid.T) {
 	err := m.y.db.View(ctx(m.y.t), func(tx *store.Tx) error {
-		return tx.Faults(func(f store.Fault) error { return fmt.Errorf("%s: %s: %s", f.Kind, f.Where, f.What) })
+		return admin.Faults(tx, func(f admin.Fault) error { return fmt.Errorf("%s: %s: %s", f.Kind, f.Where, f.What) })
 	})
 	if err != nil {
 		rt.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -294,5 +295,33 @@ func watch(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatalf("walk the module: %v", err)
+	}
+}
+
+// TestContributingNamesWhatExists reads the table of packages that newcomers read.
+func TestContributingNamesWhatExists(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for row := range strings.Lines(string(text)) {
+		columns := strings.Split(row, "|")
+		if len(columns) != 5 {
+			continue
+		}
+		for _, folder := range strings.Fields(columns[2]) {
+			if !strings.HasPrefix(folder, "`") {
+				continue // the head of the table
+			}
+			named++
+			if _, err := os.Stat(filepath.Join("..", strings.Trim(folder, "`"))); err != nil {
+				t.Errorf("CONTRIBUTING.md names a package that is not there: %v", err)
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("the table names %d packages, if it is one", named)
 	}
 }

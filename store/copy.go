@@ -8,8 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/batchyard/batchyard/batch"
 )
 
 // A copy of a database is always an SQLite file, whatever the database: the
@@ -183,8 +181,9 @@ var errHalfRestored = errors.New("its restore was not finished: restore it again
 // Import fills an empty database, which must be PostgreSQL and have no server,
 // with a copy that CopyTo made, and that says it is of a site. If it is killed,
 // servers refuse the database until another Import has begun anew and finished.
-// One that was finished may be begun anew too, if it was of the same site.
-func Import(ctx context.Context, copied, site string, o Options) (err error) {
+// One that was finished may be begun anew too, if it was of the same site. At its
+// end resume changes what does not hold any more.
+func Import(ctx context.Context, copied, site string, o Options, resume func(*Tx) error) (err error) {
 	o.restoring = true
 	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now, Clock: o.Clock}, false)
 	if err != nil {
@@ -212,7 +211,7 @@ func Import(ctx context.Context, copied, site string, o Options) (err error) {
 		return err
 	}
 	return to.Update(ctx, func(tx *Tx) error {
-		if err := tx.Resume(); err != nil {
+		if err := resume(tx); err != nil {
 			return err
 		}
 		_, err := tx.Exec(`DELETE FROM lease WHERE name = $1`, restoringName)
@@ -258,50 +257,13 @@ func halfRestored(tx *Tx) (half bool, err error) {
 	return half, tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM lease WHERE name = $1)`, restoringName).Scan(&half)
 }
 
-// Resume makes a copy of a database the beginning of a new life of it. All nodes
-// of the copy are gone: those that still run know of times after the copy, and
-// the service must believe nothing of what they say. It knows them by no name any
-// more, so each call of theirs is refused, upon which they end their tasks and
-// themselves; pools get new nodes. What nodes held is queued again, and no task
-// is given to a node before the leases of the old ones are over.
-func (tx *Tx) Resume() error {
-	for _, statement := range []string{
-		`UPDATE task SET ` + queueAgain + ` WHERE bound`,
-		`DELETE FROM removal`,
-		`DELETE FROM node`,
-		`DELETE FROM lease WHERE name NOT IN ('` + restoringName + `', '` + presenceName + `')`,
-	} {
-		if err := tx.fix(statement); err != nil {
-			return fmt.Errorf("forget nodes: %w", err)
-		}
-	}
-	rows, err := tx.Query(`SELECT account, id FROM pool`)
-	refs, err := all("list pools", rows, err, func(row scanner) (ref PoolRef, err error) {
-		return ref, row.Scan(&ref.Account, &ref.Pool)
-	})
+// ForgetHolders removes what says who may do what, and holds no longer in a
+// database that was put back to an earlier time: all but what keeps servers away
+// until it is whole.
+func (tx *Tx) ForgetHolders() error {
+	_, err := tx.Exec(`DELETE FROM lease WHERE name NOT IN ($1, $2)`, restoringName, presenceName)
 	if err != nil {
-		return err
+		return fmt.Errorf("forget holders: %w", err)
 	}
-	for _, ref := range refs {
-		p, err := tx.Pool(ref.Account, ref.Pool)
-		if err != nil {
-			return err
-		}
-		p.CurrentDedicatedNodes, p.CurrentLowPriorityNodes = 0, 0
-		p.AllocationState = batch.AllocationSteady // and from there anew, with all the time there is
-		if err := tx.refill(&p); err != nil {
-			return err
-		}
-	}
-	for _, r := range rules() {
-		if r.kind == "job-counts" {
-			if err := tx.fix(r.fix[0]); err != nil {
-				return fmt.Errorf("count tasks: %w", err)
-			}
-		}
-	}
-	if err := tx.remakeQueues(); err != nil {
-		return err
-	}
-	return tx.HoldTasks()
+	return nil
 }

@@ -254,19 +254,10 @@ func (tx *Tx) dropQueues(account batch.AccountName, job batch.JobID) error {
 	return nil
 }
 
-// remakeQueues makes all queues anew, from the tasks.
-func (tx *Tx) remakeQueues() error {
-	for _, statement := range remakeQueues() {
-		if _, err := tx.Exec(statement); err != nil {
-			return fmt.Errorf("make queues anew: %w", err)
-		}
-	}
-	return nil
-}
-
-// rightQueues are the queues as they should be, those that are empty left out.
-// They are made from the tasks themselves: CASE keeps the index out.
-const rightQueues = `
+// RightQueues is a query of the queues as they should be, without those that are
+// empty.
+// It makes them from the tasks themselves: CASE keeps the index out.
+const RightQueues = `
 	SELECT job.account AS account, job.id AS job, w.slots AS slots, job.pool AS pool, job.priority AS priority, ` + queueOpen + ` AS open, w.head AS head
 	FROM (
 		SELECT account, job, slots, min(seq) AS head
@@ -276,10 +267,10 @@ const rightQueues = `
 	) AS w
 	JOIN job ON job.account = w.account AND job.id = w.job`
 
-// remakeQueues are statements that make all queues anew.
-func remakeQueues() []string {
+// RemakeQueues are statements that make all queues anew.
+func RemakeQueues() []string {
 	return []string{
 		`DELETE FROM queue`,
-		`INSERT INTO queue (account, job, slots, pool, priority, open, head) ` + rightQueues,
+		`INSERT INTO queue (account, job, slots, pool, priority, open, head) ` + RightQueues,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/batchyard/batchyard/admin"
 	"github.com/batchyard/batchyard/batch"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/store/storetest"
@@ -21,7 +22,7 @@ func TestMigration(t *testing.T) {
 		old(t, url)
 		db := storetest.Open(t, store.Options{URL: url})
 		update(t, db, func(tx *store.Tx) error {
-			return tx.Faults(func(f store.Fault) error {
+			return admin.Faults(tx, func(f admin.Fault) error {
 				if f.Kind == "queue" || strings.Contains(f.Kind, "specification") {
 					t.Errorf("%s: %s: %s", f.Kind, f.Where, f.What)
 				}

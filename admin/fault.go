@@ -1,10 +1,11 @@
-package store
+package admin
 
 import (
 	"fmt"
 	"strings"
 
 	"github.com/batchyard/batchyard/batch"
+	"github.com/batchyard/batchyard/store"
 )
 
 // Fault is something in the database that cannot be true, or two things in it
@@ -13,7 +14,7 @@ type Fault struct {
 	Kind  string // the rule that is broken, one word
 	Where string // the row, as a person would name it
 	What  string // what is wrong with it
-	Mend  string // what MendFaults does about it
+	Mend  string // what a repair does about it
 }
 
 // rule is one thing that always holds in a sound database.
@@ -119,7 +120,7 @@ const wrongNodeCounts = `
 // being deleted say nothing to anybody, and a completed one has nothing to run.
 const wrongQueues = `
 	SELECT 'queue ' || w.account || '/' || w.job || '/' || w.slots, 'tasks wait in it where the scheduler does not find them'
-	FROM (` + rightQueues + ` WHERE job.state NOT IN ('completed', 'deleting')) AS w
+	FROM (` + store.RightQueues + ` WHERE job.state NOT IN ('completed', 'deleting')) AS w
 	LEFT JOIN queue ON queue.account = w.account AND queue.job = w.job AND queue.slots = w.slots
 	WHERE queue.job IS NULL OR queue.head IS DISTINCT FROM w.head OR queue.open <> w.open
 		OR queue.pool <> w.pool OR queue.priority <> w.priority
@@ -269,7 +270,7 @@ func rules() []rule {
 		{
 			kind: "queue", mend: "make all queues anew",
 			find: wrongQueues,
-			fix:  remakeQueues(),
+			fix:  store.RemakeQueues(),
 		},
 		{
 			kind: "container-dropped-and-there", mend: "keep the container",
@@ -300,23 +301,23 @@ func rules() []rule {
 
 // Faults tells found of everything in the database that is broken. An error of
 // found ends the search.
-func (tx *Tx) Faults(found func(Fault) error) error {
+func Faults(tx *store.Tx, found func(Fault) error) error {
 	for _, r := range rules() {
-		if _, err := tx.check(r, found); err != nil {
+		if _, err := r.check(tx, found); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// MendFaults mends everything that Faults finds, and what only shows once
+// mendFaults mends everything that Faults finds, and what only shows once
 // something else is mended, and tells found of each. Nobody else may be working
 // on the database. It keeps the server that starts next from giving tasks to
-// nodes for a while, see Tx.HoldTasks, if a node may still run one that was
+// nodes for a while, see store.Tx.HoldTasks, if a node may still run one that was
 // queued again.
-func (tx *Tx) MendFaults(found func(Fault) error) error {
+func mendFaults(tx *store.Tx, found func(Fault) error) error {
 	for _, r := range rules() {
-		n, err := tx.check(r, found)
+		n, err := r.check(tx, found)
 		if err != nil {
 			return err
 		}
@@ -324,11 +325,11 @@ func (tx *Tx) MendFaults(found func(Fault) error) error {
 			continue
 		}
 		if r.kind == "pool-counts" {
-			err = tx.refillPools()
+			err = refillPools(tx)
 		}
 		for _, statement := range r.fix {
 			if err == nil {
-				err = tx.fix(statement)
+				err = fix(tx, statement)
 			}
 		}
 		if err == nil && r.unbinds {
@@ -342,7 +343,7 @@ func (tx *Tx) MendFaults(found func(Fault) error) error {
 }
 
 // check looks for the faults of one rule and says how many there are.
-func (tx *Tx) check(r rule, found func(Fault) error) (n int, err error) {
+func (r rule) check(tx *store.Tx, found func(Fault) error) (n int, err error) {
 	rows, err := tx.Query(r.find)
 	if err != nil {
 		return 0, fmt.Errorf("look for %s: %w", r.kind, err)
@@ -365,7 +366,7 @@ func (tx *Tx) check(r rule, found func(Fault) error) (n int, err error) {
 }
 
 // fix runs a statement, with the time if it wants it.
-func (tx *Tx) fix(statement string) error {
+func fix(tx *store.Tx, statement string) error {
 	var args []any
 	if strings.Contains(statement, "$1") {
 		args = append(args, tx.Now().UnixMicro())
@@ -376,17 +377,26 @@ func (tx *Tx) fix(statement string) error {
 
 // refillPools counts the nodes of the pools whose counts are wrong, and sets
 // these pools on the way to their targets.
-func (tx *Tx) refillPools() error {
+func refillPools(tx *store.Tx) error {
 	type count struct {
-		ref            PoolRef
+		ref            store.PoolRef
 		dedicated, low int
 	}
 	rows, err := tx.Query(`SELECT pool.account, pool.id, COALESCE(c.dedicated, 0), COALESCE(c.low, 0) ` + wrongPoolCounts)
-	counts, err := all("count nodes", rows, err, func(row scanner) (c count, err error) {
-		return c, row.Scan(&c.ref.Account, &c.ref.Pool, &c.dedicated, &c.low)
-	})
 	if err != nil {
-		return err
+		return fmt.Errorf("count nodes: %w", err)
+	}
+	defer rows.Close()
+	var counts []count
+	for rows.Next() {
+		var c count
+		if err := rows.Scan(&c.ref.Account, &c.ref.Pool, &c.dedicated, &c.low); err != nil {
+			return fmt.Errorf("count nodes: %w", err)
+		}
+		counts = append(counts, c)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("count nodes: %w", err)
 	}
 	for _, c := range counts {
 		p, err := tx.Pool(c.ref.Account, c.ref.Pool)
@@ -394,7 +404,7 @@ func (tx *Tx) refillPools() error {
 			return err
 		}
 		p.CurrentDedicatedNodes, p.CurrentLowPriorityNodes = c.dedicated, c.low
-		if err := tx.refill(&p); err != nil {
+		if err := refill(tx, &p); err != nil {
 			return err
 		}
 	}
@@ -403,7 +413,7 @@ func (tx *Tx) refillPools() error {
 
 // refill sets a pool on the way to the target that it has, unless it is on the
 // way somewhere already, and writes it.
-func (tx *Tx) refill(p *batch.Pool) error {
+func refill(tx *store.Tx, p *batch.Pool) error {
 	if p.State == batch.PoolActive && p.AllocationState == batch.AllocationSteady {
 		if err := p.Resize(batch.PoolResize{TargetDedicatedNodes: &p.TargetDedicatedNodes}, tx.Now()); err != nil {
 			return err
