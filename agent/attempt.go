@@ -60,6 +60,8 @@ type attempt struct {
 	adopted bool
 	// alive: has a goroutine.
 	alive bool
+	// lined: has been lined up and has no slot yet.
+	lined bool
 	// slot is the number of its slot while it has one, else -1.
 	slot   int
 	ctx    context.Context //nolint:containedctx // the lifetime of the attempt, from its begin on

@@ -20,6 +20,8 @@ type desk struct {
 	removals int64      // the highest number of a removal in this epoch
 	leave    bool
 	attempts []*attempt // in the order they came, which is the order they start
+	living   living     // those of them that have a goroutine
+	lined    int        // those that have been lined up and have no slot yet
 	slots    int        // free slots
 	slotFree []bool     // by number, for users of task scope
 	// orphans are processes of an earlier agent, and when they began, until
@@ -37,7 +39,7 @@ func newDesk(a *Agent) *desk {
 	slots := a.settings.Load().TaskSlots
 	return &desk{
 		agent: a, slots: slots, slotFree: slices.Repeat([]bool{true}, slots), orphans: map[string]run.Started{},
-		removing: map[int64]batch.Removal{}, removed: map[int64]bool{}, lineEnd: closedChannel(),
+		removing: map[int64]batch.Removal{}, removed: map[int64]bool{}, lineEnd: closedChannel(), living: newLiving(),
 	}
 }
 
@@ -309,7 +311,7 @@ func (d *desk) open() bool {
 // next is the attempt that is to begin now, if there is one. Those in line whose
 // turn it is are told so on the way. The caller holds the lock.
 func (d *desk) next() *attempt {
-	if !d.open() {
+	if d.slots <= 0 || !d.open() {
 		return nil
 	}
 	for _, t := range d.attempts {
@@ -338,9 +340,7 @@ func (d *desk) blocked(t *attempt) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(d.attempts, func(other *attempt) bool {
-		return other != t && other.id.job == t.id.job && other.id.task == t.id.task && other.alive
-	})
+	return d.living.beside(t)
 }
 
 // start begins an attempt in a slot, of which the number may be asked for.
@@ -352,7 +352,8 @@ func (d *desk) start(t *attempt, slot int) {
 
 // begin gives an attempt its context. The caller holds the lock.
 func (d *desk) begin(t *attempt) {
-	t.begun, t.alive = true, true
+	t.begun = true
+	d.living.enter(t)
 	t.ctx, t.cancel = context.WithCancelCause(d.agent.working)
 }
 
@@ -375,16 +376,17 @@ const stackOfAttempt = 12 << 10
 //go:noinline
 func growStack() {
 	var room [stackOfAttempt]byte
-	occupy(&room)
+	touch(&room)
 }
 
-// occupy keeps the compiler from seeing that nobody needs the room.
+// touch keeps the compiler from seeing that nobody needs the room.
 //
 //go:noinline
-func occupy(*[stackOfAttempt]byte) {}
+func touch(*[stackOfAttempt]byte) {}
 
 // occupy gives an attempt its slot. The caller holds the lock.
 func (d *desk) occupy(t *attempt, slot int) {
+	d.leaveLine(t)
 	if slot < 0 || slot >= len(d.slotFree) || !d.slotFree[slot] {
 		slot = slices.Index(d.slotFree, true)
 	}
@@ -443,19 +445,27 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 // urgency is how soon it should be known that an attempt has ended. The caller
 // holds the lock.
 func (d *desk) urgency() urgency {
-	waiting := 0
-	for _, t := range d.attempts {
-		if t.waits() {
-			waiting++
-		}
-	}
 	switch {
-	case waiting >= len(d.slotFree):
+	case d.waiting(len(d.slotFree)):
 		return later
 	case d.idle():
 		return atOnce
 	}
 	return soon
+}
+
+// waiting tells whether so many attempts wait. Those that came last are looked at
+// first: they wait if any do. The caller holds the lock.
+func (d *desk) waiting(wanted int) bool {
+	for _, t := range slices.Backward(d.attempts) {
+		if wanted <= 0 {
+			break
+		}
+		if t.waits() {
+			wanted--
+		}
+	}
+	return wanted <= 0
 }
 
 // giveBack gives back what has not begun, because the node is unfit.

@@ -19,6 +19,7 @@
 //	clock.go        the clock that leases go by, one file a system
 //	desk.go         what the node holds; comparing it with orders
 //	line.go         attempts that wait for a slot
+//	living.go       attempts that have a goroutine, found quickly
 //	owed.go         results for the next agent to hand over
 //	removal.go      directories that are to go
 //	attempt.go      one attempt of a task

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 
 	"github.com/batchyard/batchyard/agent/run"
@@ -70,23 +69,16 @@ func ofTask(u *batch.UserIdentity) bool {
 // lineUp lines up attempts behind those that run, in their order. The caller
 // holds the lock.
 func (d *desk) lineUp() {
-	length := 0
-	for _, t := range d.attempts {
-		if t.inLine() {
-			length++
-		}
-	}
-	if length > maxLine/2 || !d.open() {
+	if d.lined > maxLine/2 || !d.open() {
 		return
 	}
 	for _, t := range d.attempts {
 		if !t.waits() || t.begun {
 			continue
 		}
-		if length == maxLine || !t.mayLineUp() || d.blocked(t) {
+		if d.lined == maxLine || !t.mayLineUp() || d.blocked(t) {
 			return
 		}
-		length++
 		d.enqueue(t)
 	}
 }
@@ -95,6 +87,8 @@ func (d *desk) lineUp() {
 // the lock.
 func (d *desk) enqueue(t *attempt) {
 	d.begin(t)
+	d.lined++
+	t.lined = true
 	t.turn, t.call = context.WithCancelCause(t.ctx)
 	t.ahead, t.entered = d.lineEnd, make(chan struct{})
 	d.lineEnd = t.entered
@@ -110,7 +104,17 @@ func (d *desk) followed(ended, next string) {
 	if t == nil || heir == nil || t.slot < 0 || !heir.inLine() {
 		return
 	}
+	d.leaveLine(heir)
 	heir.slot, heir.before, t.slot, t.heir = t.slot, t, -1, heir
+}
+
+// leaveLine notes that an attempt is not in line any more, if it was: it has a
+// slot, or its goroutine ends. The caller holds the lock.
+func (d *desk) leaveLine(t *attempt) {
+	if t.lined {
+		t.lined = false
+		d.lined--
+	}
 }
 
 func closedChannel() chan struct{} {
@@ -122,18 +126,18 @@ func closedChannel() chan struct{} {
 // named is the attempt whose process has a name. The caller holds the lock.
 func (d *desk) named(process string) *attempt {
 	id, ok := parseAttemptID(process)
-	i := slices.IndexFunc(d.attempts, func(t *attempt) bool { return ok && t.alive && t.id == id })
-	if i < 0 {
+	if !ok {
 		return nil
 	}
-	return d.attempts[i]
+	return d.living.attempts[id]
 }
 
 // vacate gives back the slot of an attempt whose goroutine ends, or lets the one
 // that has it be seen as running: no slot is seen in use twice. The caller
 // holds the lock.
 func (d *desk) vacate(t *attempt) {
-	t.alive = false
+	d.living.leave(t)
+	d.leaveLine(t)
 	if t.slot >= 0 {
 		d.slots += t.run.RequiredSlots
 		d.slotFree[t.slot], t.slot = true, -1
