@@ -107,6 +107,11 @@ type measuring struct {
 	free, moved int64
 }
 
+// see takes a look at the free space.
+func (m *measuring) see(free int64) {
+	m.moved, m.free = m.moved+max(free-m.free, m.free-free), free
+}
+
 // run looks until the agent stops.
 func (w *diskWatch) run() {
 	var last measuring
@@ -114,7 +119,7 @@ func (w *diskWatch) run() {
 		// What is wrong with looking is told, and does not end it.
 		_ = w.agent.guard("look at the machine", func() error { w.lookAround(); return nil })
 		now := w.tree.free()
-		last.moved, last.free = last.moved+max(now-last.free, last.free-now), now
+		last.see(now)
 		if wait = lookEvery; !w.due(last) {
 			continue
 		}
