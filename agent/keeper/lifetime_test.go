@@ -80,6 +80,7 @@ func TestAgentIsKilledAndComesBack(t *testing.T) {
 		crash(t, agent2)
 
 		// One task ends while no agent is there.
+		before := time.Now()
 		tell(t, short.path)
 		ended.mustEnd()
 		if running.ended() {
@@ -92,6 +93,9 @@ func TestAgentIsKilledAndComesBack(t *testing.T) {
 		}
 		if h := got["task0"]; h.Started.PID != running.pid || h.Result != nil {
 			t.Errorf("running task is held as %+v", h)
+		}
+		if h := got["task0"]; h.Started.Age < before.Sub(h.Started.At) || h.Started.Age > time.Since(h.Started.At) {
+			t.Errorf("a task that began before %v, at %v, is said to be %v old", before, h.Started.At, h.Started.Age)
 		}
 		r, err := n.Process(run.Spec{ID: "task1"}).Wait(n.ctx())
 		if err != nil || r.ExitCode != 42 || r.Reason != run.Exited {
