@@ -110,7 +110,8 @@ type yard struct {
 // newYard makes a data folder, with small disks in it, and starts a server with a node over it.
 func newYard(t *testing.T, disks map[string]int) *yard {
 	t.Helper()
-	folder, err := os.MkdirTemp("/var/tmp", "batchyard-full-")
+	// Not in /tmp or /var/tmp, of which nodes have their own: tests and tasks meet there.
+	folder, err := os.MkdirTemp("/srv", "batchyard-full-")
 	if err != nil {
 		t.Fatal(err)
 	}
