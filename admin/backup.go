@@ -140,26 +140,28 @@ func (c *copier) copyBlobs(ctx context.Context, disk *blob.Disk) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, copied.Close()) }()
-	return copied.View(ctx, func(tx *store.Tx) error {
-		return tx.EachBlobFile(func(f store.BlobFile) error {
-			name := path.Join(site.BlobsName, f.File[:min(1, len(f.File))], f.File)
-			if _, err := os.Lstat(filepath.Join(c.work, filepath.FromSlash(name))); err == nil {
-				return nil // a block that a blob has twice
-			}
-			err := fs.ErrNotExist
-			if disk != nil {
-				err = c.copyFile(ctx, disk.PathOf(f.File), name)
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				c.missing++
-				if c.Warn != nil {
-					c.Warn(blobName(f) + " has lost its bytes; the backup has it without them")
-				}
-				return nil
-			}
-			return err
-		})
-	})
+	return copied.EachBlobFile(ctx, func(f store.BlobFile) error { return c.copyBlob(ctx, disk, f) })
+}
+
+// copyBlob copies one of them. That it is lost is no error: the backup is of what
+// there is.
+func (c *copier) copyBlob(ctx context.Context, disk *blob.Disk, f store.BlobFile) error {
+	name := path.Join(site.BlobsName, f.File[:min(1, len(f.File))], f.File)
+	if _, err := os.Lstat(filepath.Join(c.work, filepath.FromSlash(name))); err == nil {
+		return nil // a block that a blob has twice
+	}
+	err := fs.ErrNotExist
+	if disk != nil {
+		err = c.copyFile(ctx, disk.PathOf(f.File), name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		c.missing++
+		if c.Warn != nil {
+			c.Warn(blobName(f) + " has lost its bytes; the backup has it without them")
+		}
+		return nil
+	}
+	return err
 }
 
 // copyKeys copies what a server has in files beside its blobs.

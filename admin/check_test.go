@@ -57,7 +57,7 @@ func TestDamage(t *testing.T) {
 			h.change(`UPDATE task SET bound = TRUE WHERE id = 'well'`)
 		}},
 		{name: "a completed task has no result", want: []string{"task-without-result", "job-counts"}, damage: func(h *house) {
-			h.change(`UPDATE task SET result = '', end_at = NULL WHERE id = 'well'`)
+			h.change(`UPDATE task SET result = '', ended = NULL WHERE id = 'well'`)
 		}},
 		{name: "a task is of a job that does not exist", want: []string{"task-without-job"}, held: true, damage: func(h *house) {
 			h.change(`DELETE FROM job`)
@@ -105,19 +105,19 @@ func TestDamage(t *testing.T) {
 			h.change(`INSERT INTO removal (node, id, job, task) VALUES ('tvmps_gone', 1, 'job', 'well')`)
 		}},
 		{name: "a container is there and to be purged", want: []string{"container-dropped-and-there"}, damage: func(h *house) {
-			h.change(`INSERT INTO storage_dropped (container, dropped_at) VALUES ('life', 1)`)
+			h.change(`INSERT INTO storage_dropped (container, dropped) VALUES ('life', 1)`)
 		}},
 		{name: "blobs are in a container that does not exist", want: []string{"blob-without-container"}, damage: func(h *house) {
-			h.change(`DELETE FROM storage_containers`)
+			h.change(`DELETE FROM storage_container`)
 		}},
 		{name: "blocks are of a blob that does not exist", want: []string{"block-without-blob"}, damage: func(h *house) {
-			h.change(`INSERT INTO storage_parts (content, seq, block, start, size, file) VALUES ('other', 0, 'a', 0, 1, 'x')`)
+			h.change(`INSERT INTO storage_part (content, seq, block, start, size, file) VALUES ('other', 0, 'a', 0, 1, 'x')`)
 		}},
 		{name: "a blob lacks a block", want: []string{"blob-incomplete"}, damage: func(h *house) {
-			h.change(`DELETE FROM storage_parts WHERE block = 'b'`)
+			h.change(`DELETE FROM storage_part WHERE block = 'b'`)
 		}},
 		{name: "a blob lacks its bytes in the database", want: []string{"blob-incomplete"}, damage: func(h *house) {
-			h.change(`INSERT INTO storage_blobs (container, name, etag, size, created_at, modified_at, properties, content, blocks, data)
+			h.change(`INSERT INTO storage_blob (container, name, etag, size, created, modified, properties, content, blocks, data)
 				VALUES ('life', 'empty', '1', 7, 1, 1, '{}', '', 0, NULL)`)
 		}},
 		{name: "a blob lacks its file", want: []string{"blob-without-file"}, damage: func(h *house) { h.check(os.Remove(h.path("whole"))) }},
@@ -257,7 +257,7 @@ func TestDeepCheckReadsBytes(t *testing.T) {
 	t.Parallel()
 	each(t, func(h *house) {
 		h.check(os.WriteFile(h.path("whole"), []byte("wHole"), 0o600))
-		h.change(`UPDATE storage_blobs SET data = CAST('Small' AS ` + blobType(h) + `) WHERE name = 'small'`)
+		h.change(`UPDATE storage_blob SET data = CAST('Small' AS ` + blobType(h) + `) WHERE name = 'small'`)
 		if found := h.fsck(); len(found) > 0 {
 			h.t.Errorf("found without reading: %+v", found)
 		}

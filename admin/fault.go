@@ -44,7 +44,7 @@ const (
 const queueAgain = `
 	bound = FALSE, release = '',
 	requeue_count = requeue_count + CASE WHEN state = 'active' THEN 0 ELSE 1 END,
-	requeued_at = CASE WHEN state = 'active' THEN requeued_at ELSE CAST($1 AS bigint) END,
+	requeued = CASE WHEN state = 'active' THEN requeued ELSE CAST($1 AS bigint) END,
 	prev_state = CASE WHEN state = 'active' THEN prev_state ELSE state END,
 	prev_changed = CASE WHEN state = 'active' THEN prev_changed ELSE changed END,
 	changed = CASE WHEN state = 'active' THEN changed ELSE CAST($1 AS bigint) END,
@@ -61,19 +61,19 @@ const (
 	removerGone  = `NOT EXISTS (SELECT 1 FROM node WHERE node.id = removal.node)`
 	runsNowhere  = `NOT task.bound AND task.state IN ('preparing', 'running')`
 	heldAndDone  = `task.bound AND task.state = 'completed'`
-	doneUntold   = `task.state = 'completed' AND (task.result = '' OR task.end_at IS NULL)`
+	doneUntold   = `task.state = 'completed' AND (task.result = '' OR task.ended IS NULL)`
 	takesWrongly = `node.takes <> (node.scheduling = 'enabled' AND node.pending_reboot = '' AND node.leaving = '' AND node.state IN ('idle', 'running'))`
 	unfinished   = `job.state = 'completed' AND EXISTS (
 		SELECT 1 FROM task
 		WHERE task.state IN ('active', 'preparing', 'running') AND task.account = job.account AND task.job = job.id)`
 	unknownContainer = `
-		NOT EXISTS (SELECT 1 FROM storage_containers WHERE storage_containers.id = container)
+		NOT EXISTS (SELECT 1 FROM storage_container WHERE storage_container.id = container)
 		AND NOT EXISTS (SELECT 1 FROM storage_dropped WHERE storage_dropped.container = used.container)`
-	blobGone = `NOT EXISTS (SELECT 1 FROM storage_blobs WHERE storage_blobs.content = storage_parts.content AND storage_blobs.content <> '' AND storage_blobs.blocks > 0)`
+	blobGone = `NOT EXISTS (SELECT 1 FROM storage_blob WHERE storage_blob.content = storage_part.content AND storage_blob.content <> '' AND storage_blob.blocks > 0)`
 )
 
 // usedContainers are the lives of containers that have blobs or blocks.
-const usedContainers = `(SELECT container FROM storage_blobs UNION SELECT container FROM storage_blocks) AS used`
+const usedContainers = `(SELECT container FROM storage_blob UNION SELECT container FROM storage_block) AS used`
 
 // jobCounts is a recount of each job that has tasks.
 const jobCounts = `
@@ -148,16 +148,16 @@ const wrongPoolCounts = `
 // wrongBlob finds blobs whose bytes, as far as the database has them, are not
 // those that the blob says it has.
 const wrongBlob = `
-	FROM storage_blobs
+	FROM storage_blob
 	LEFT JOIN (
 		SELECT content, count(*) AS n, sum(size) AS size, max(start + size) AS past
-		FROM storage_parts
+		FROM storage_part
 		GROUP BY content
-	) AS p ON p.content = storage_blobs.content
-	WHERE (storage_blobs.blocks > 0 AND (COALESCE(p.n, 0) <> storage_blobs.blocks
-			OR COALESCE(p.size, 0) <> storage_blobs.size OR COALESCE(p.past, 0) <> storage_blobs.size))
-		OR (storage_blobs.blocks = 0 AND storage_blobs.content = ''
-			AND COALESCE(length(storage_blobs.data), 0) <> storage_blobs.size)`
+	) AS p ON p.content = storage_blob.content
+	WHERE (storage_blob.blocks > 0 AND (COALESCE(p.n, 0) <> storage_blob.blocks
+			OR COALESCE(p.size, 0) <> storage_blob.size OR COALESCE(p.past, 0) <> storage_blob.size))
+		OR (storage_blob.blocks = 0 AND storage_blob.content = ''
+			AND COALESCE(length(storage_blob.data), 0) <> storage_blob.size)`
 
 // rules are in the order in which they are mended: what an earlier one changes,
 // a later one counts. Counts come last.
@@ -212,7 +212,7 @@ func rules() []rule {
 			find: `SELECT ` + atTask + `, 'it is completed without a result or an end' FROM task WHERE ` + doneUntold,
 			fix: []string{`
 				UPDATE task
-				SET end_at = COALESCE(end_at, changed), result = CASE WHEN result <> '' THEN result
+				SET ended = COALESCE(ended, changed), result = CASE WHEN result <> '' THEN result
 					WHEN exit_code = 0 AND failure IS NULL THEN 'success' ELSE 'failure' END
 				WHERE ` + doneUntold},
 		},
@@ -274,26 +274,26 @@ func rules() []rule {
 		},
 		{
 			kind: "container-dropped-and-there", mend: "keep the container",
-			find: `SELECT ` + atContainer + `, 'it is there and yet to be purged' FROM storage_dropped WHERE container IN (SELECT id FROM storage_containers)`,
-			fix:  []string{`DELETE FROM storage_dropped WHERE container IN (SELECT id FROM storage_containers)`},
+			find: `SELECT ` + atContainer + `, 'it is there and yet to be purged' FROM storage_dropped WHERE container IN (SELECT id FROM storage_container)`,
+			fix:  []string{`DELETE FROM storage_dropped WHERE container IN (SELECT id FROM storage_container)`},
 		},
 		{
 			kind: "blob-without-container", mend: "have the server remove the blobs and blocks in it",
 			find: `SELECT ` + atContainer + `, 'it is no more, but has blobs or blocks' FROM ` + usedContainers + ` WHERE ` + unknownContainer,
-			fix:  []string{`INSERT INTO storage_dropped (container, dropped_at) SELECT container, CAST($1 AS bigint) FROM ` + usedContainers + ` WHERE ` + unknownContainer},
+			fix:  []string{`INSERT INTO storage_dropped (container, dropped) SELECT container, CAST($1 AS bigint) FROM ` + usedContainers + ` WHERE ` + unknownContainer},
 		},
 		{
 			kind: "block-without-blob", mend: "delete the blocks",
-			find: `SELECT 'content ' || content, count(*) || ' committed blocks belong to no blob' FROM storage_parts WHERE ` + blobGone + ` GROUP BY content`,
-			fix:  []string{`DELETE FROM storage_parts WHERE ` + blobGone},
+			find: `SELECT 'content ' || content, count(*) || ' committed blocks belong to no blob' FROM storage_part WHERE ` + blobGone + ` GROUP BY content`,
+			fix:  []string{`DELETE FROM storage_part WHERE ` + blobGone},
 		},
 		{
 			kind: "blob-incomplete", mend: "delete the blob, whose bytes are lost",
-			find: `SELECT 'blob ' || storage_blobs.container || '/' || storage_blobs.name, 'it has ' || storage_blobs.size || ' bytes in '
-				|| storage_blobs.blocks || ' blocks, and of these ' || COALESCE(p.size, length(storage_blobs.data), 0) || ' in ' || COALESCE(p.n, 0) || ' are there' ` + wrongBlob,
+			find: `SELECT 'blob ' || storage_blob.container || '/' || storage_blob.name, 'it has ' || storage_blob.size || ' bytes in '
+				|| storage_blob.blocks || ' blocks, and of these ' || COALESCE(p.size, length(storage_blob.data), 0) || ' in ' || COALESCE(p.n, 0) || ' are there' ` + wrongBlob,
 			fix: []string{
-				`DELETE FROM storage_parts WHERE content IN (SELECT storage_blobs.content ` + wrongBlob + ` AND storage_blobs.content <> '')`,
-				`DELETE FROM storage_blobs WHERE (container, name) IN (SELECT storage_blobs.container, storage_blobs.name ` + wrongBlob + `)`,
+				`DELETE FROM storage_part WHERE content IN (SELECT storage_blob.content ` + wrongBlob + ` AND storage_blob.content <> '')`,
+				`DELETE FROM storage_blob WHERE (container, name) IN (SELECT storage_blob.container, storage_blob.name ` + wrongBlob + `)`,
 			},
 		},
 	}

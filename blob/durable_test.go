@@ -198,7 +198,7 @@ func TestSweepStopsWhenMostFilesHaveNoRow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	update(`UPDATE storage_blobs SET content = 'gone' || content`)
+	update(`UPDATE storage_blob SET content = 'gone' || content`)
 	e.clock.advance(7 * time.Hour)
 	err := e.server.Sweep(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "knows nothing of 120 of 120 files") {
@@ -207,7 +207,7 @@ func TestSweepStopsWhenMostFilesHaveNoRow(t *testing.T) {
 	if n := e.files(t); n != 120 {
 		t.Errorf("%d files are left, want all 120", n)
 	}
-	update(`UPDATE storage_blobs SET content = substr(content, 5) WHERE name <> '7'`)
+	update(`UPDATE storage_blob SET content = substr(content, 5) WHERE name <> '7'`)
 	if err := e.server.Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -284,7 +284,7 @@ func TestLostBytesAreAnAnswer(t *testing.T) {
 			var parts []store.BlobPart
 			err := e.db.View(t.Context(), func(tx *store.Tx) error {
 				var content string
-				if err := tx.QueryRow(`SELECT content FROM storage_blobs WHERE name = 'blocks'`).Scan(&content); err != nil {
+				if err := tx.QueryRow(`SELECT content FROM storage_blob WHERE name = 'blocks'`).Scan(&content); err != nil {
 					return err
 				}
 				var err error

@@ -43,8 +43,8 @@ type Blob struct {
 // Blob gives a committed blob of a container, or ErrNotFound.
 func (tx *Tx) Blob(container, name string) (Blob, error) {
 	return one("get blob", tx.QueryRow(`
-		SELECT name, etag, size, created_at, modified_at, properties, content, blocks, data
-		FROM storage_blobs
+		SELECT name, etag, size, created, modified, properties, content, blocks, data
+		FROM storage_blob
 		WHERE container = $1 AND name = $2`, container, name), scanBlob)
 }
 
@@ -62,11 +62,11 @@ func (tx *Tx) PutBlob(container string, old, b Blob, parts []BlobPart) ([]string
 		return nil, fmt.Errorf("encode blob properties: %w", err)
 	}
 	_, err = tx.Exec(`
-		INSERT INTO storage_blobs
-			(container, name, etag, size, created_at, modified_at, properties, content, blocks, data)
+		INSERT INTO storage_blob
+			(container, name, etag, size, created, modified, properties, content, blocks, data)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (container, name) DO UPDATE
-		SET etag = $3, size = $4, created_at = $5, modified_at = $6,
+		SET etag = $3, size = $4, created = $5, modified = $6,
 			properties = $7, content = $8, blocks = $9, data = $10`,
 		container, b.Name, b.ETag, b.Size, b.Created.UnixMicro(), b.Modified.UnixMicro(),
 		string(properties), b.Content, b.Blocks, b.Data)
@@ -86,8 +86,8 @@ func (tx *Tx) SetBlob(container string, b Blob) error {
 		return fmt.Errorf("encode blob properties: %w", err)
 	}
 	_, err = tx.Exec(`
-		UPDATE storage_blobs
-		SET etag = $1, modified_at = $2, properties = $3
+		UPDATE storage_blob
+		SET etag = $1, modified = $2, properties = $3
 		WHERE container = $4 AND name = $5`,
 		b.ETag, b.Modified.UnixMicro(), string(properties), container, b.Name)
 	if err != nil {
@@ -102,7 +102,7 @@ func (tx *Tx) DeleteBlob(container string, old Blob) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = tx.Exec(`DELETE FROM storage_blobs WHERE container = $1 AND name = $2`, container, old.Name)
+	_, err = tx.Exec(`DELETE FROM storage_blob WHERE container = $1 AND name = $2`, container, old.Name)
 	if err != nil {
 		return nil, fmt.Errorf("delete blob: %w", err)
 	}
@@ -113,7 +113,7 @@ func (tx *Tx) DeleteBlob(container string, old Blob) ([]string, error) {
 // and gives the files of both.
 func (tx *Tx) freeBlob(container string, old Blob, name string) ([]string, error) {
 	freed, err := tx.blobFiles("remove uncommitted blocks", `
-		DELETE FROM storage_blocks
+		DELETE FROM storage_block
 		WHERE container = $1 AND blob = $2
 		RETURNING file`, container, name)
 	if err != nil {
@@ -126,7 +126,7 @@ func (tx *Tx) freeBlob(container string, old Blob, name string) ([]string, error
 		return freed, nil
 	}
 	parts, err := tx.blobFiles("remove blocks", `
-		DELETE FROM storage_parts
+		DELETE FROM storage_part
 		WHERE content = $1
 		RETURNING file`, old.Content)
 	return append(freed, parts...), err

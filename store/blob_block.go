@@ -40,7 +40,7 @@ func (tx *Tx) addBlobParts(content string, parts []BlobPart) error {
 
 // addParts is the statement that inserts n parts.
 func addParts(n int) string {
-	text := `INSERT INTO storage_parts (content, seq, block, start, size, file) VALUES `
+	text := `INSERT INTO storage_part (content, seq, block, start, size, file) VALUES `
 	for i := range n {
 		if i > 0 {
 			text += ", "
@@ -55,7 +55,7 @@ func addParts(n int) string {
 func (tx *Tx) BlobParts(content string, from, to int64) ([]BlobPart, error) {
 	rows, err := tx.Query(`
 		SELECT block, start, size, file
-		FROM storage_parts
+		FROM storage_part
 		WHERE content = $1 AND start < $2 AND start + size > $3
 		ORDER BY seq`, content, to, from)
 	return all("list blocks", rows, err, func(row scanner) (p BlobPart, err error) {
@@ -67,14 +67,14 @@ func (tx *Tx) BlobParts(content string, from, to int64) ([]BlobPart, error) {
 // whose file it gives.
 func (tx *Tx) PutBlobBlock(container, blob string, b BlobBlock) ([]string, error) {
 	files, err := tx.blobFiles("replace block", `
-		DELETE FROM storage_blocks
+		DELETE FROM storage_block
 		WHERE container = $1 AND blob = $2 AND block = $3
 		RETURNING file`, container, blob, b.Block)
 	if err != nil {
 		return nil, err
 	}
 	_, err = tx.Exec(`
-		INSERT INTO storage_blocks (container, blob, block, size, file, created_at)
+		INSERT INTO storage_block (container, blob, block, size, file, created)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
 		container, blob, b.Block, b.Size, b.File, tx.due(tx.Now()))
 	if err != nil {
@@ -87,7 +87,7 @@ func (tx *Tx) PutBlobBlock(container, blob string, b BlobBlock) ([]string, error
 func (tx *Tx) BlobBlocks(container, blob string) ([]BlobBlock, error) {
 	rows, err := tx.Query(`
 		SELECT block, size, file
-		FROM storage_blocks
+		FROM storage_block
 		WHERE container = $1 AND blob = $2
 		ORDER BY block`, container, blob)
 	return all("list uncommitted blocks", rows, err, func(row scanner) (b BlobBlock, err error) {
@@ -99,7 +99,7 @@ func (tx *Tx) BlobBlocks(container, blob string) ([]BlobBlock, error) {
 func (tx *Tx) BlobBlockCount(container, blob string) (int, error) {
 	return one("count uncommitted blocks", tx.QueryRow(`
 		SELECT count(*)
-		FROM storage_blocks
+		FROM storage_block
 		WHERE container = $1 AND blob = $2`, container, blob), func(row scanner) (n int, err error) {
 		return n, row.Scan(&n)
 	})
@@ -109,7 +109,7 @@ func (tx *Tx) BlobBlockCount(container, blob string) (int, error) {
 func (tx *Tx) AnyBlobBlock(container, blob string) (string, error) {
 	return one("get an uncommitted block", tx.QueryRow(`
 		SELECT block
-		FROM storage_blocks
+		FROM storage_block
 		WHERE container = $1 AND blob = $2
 		LIMIT 1`, container, blob), func(row scanner) (block string, err error) {
 		return block, row.Scan(&block)

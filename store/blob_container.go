@@ -30,7 +30,7 @@ type BlobContainer struct {
 // PutStorageAccount adds an account or replaces the keys of one.
 func (tx *Tx) PutStorageAccount(a StorageAccount) error {
 	_, err := tx.Exec(`
-		INSERT INTO storage_accounts (name, key1, key2, created_at)
+		INSERT INTO storage_account (name, key1, key2, created)
 		VALUES ($1, $2, $3, $4)
 		ON CONFLICT (name) DO UPDATE SET key1 = $2, key2 = $3`,
 		a.Name, []byte(a.Keys[0]), []byte(a.Keys[1]), tx.Now().UnixMicro())
@@ -44,7 +44,7 @@ func (tx *Tx) PutStorageAccount(a StorageAccount) error {
 func (tx *Tx) StorageAccount(name string) (StorageAccount, error) {
 	return one("get storage account", tx.QueryRow(`
 		SELECT key1, key2
-		FROM storage_accounts
+		FROM storage_account
 		WHERE name = $1`, name), func(row scanner) (StorageAccount, error) {
 		var key1, key2 []byte
 		err := row.Scan(&key1, &key2)
@@ -54,7 +54,7 @@ func (tx *Tx) StorageAccount(name string) (StorageAccount, error) {
 
 // StorageAccounts names all accounts, in order.
 func (tx *Tx) StorageAccounts() ([]string, error) {
-	return tx.blobFiles("list storage accounts", `SELECT name FROM storage_accounts ORDER BY name`)
+	return tx.blobFiles("list storage accounts", `SELECT name FROM storage_account ORDER BY name`)
 }
 
 // AddBlobContainer adds a container of which there is none of that name.
@@ -64,7 +64,7 @@ func (tx *Tx) AddBlobContainer(c BlobContainer) error {
 		return fmt.Errorf("encode container metadata: %w", err)
 	}
 	_, err = tx.Exec(`
-		INSERT INTO storage_containers (account, name, id, etag, modified_at, metadata)
+		INSERT INTO storage_container (account, name, id, etag, modified, metadata)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
 		c.Account, c.Name, c.ID, c.ETag, c.Modified.UnixMicro(), string(metadata))
 	if err != nil {
@@ -76,8 +76,8 @@ func (tx *Tx) AddBlobContainer(c BlobContainer) error {
 // BlobContainer gives a container, or ErrNotFound.
 func (tx *Tx) BlobContainer(account, name string) (BlobContainer, error) {
 	return one("get container", tx.QueryRow(`
-		SELECT account, name, id, etag, modified_at, metadata
-		FROM storage_containers
+		SELECT account, name, id, etag, modified, metadata
+		FROM storage_container
 		WHERE account = $1 AND name = $2`, account, name), scanBlobContainer)
 }
 
@@ -88,8 +88,8 @@ func (tx *Tx) SetBlobContainer(c BlobContainer) error {
 		return fmt.Errorf("encode container metadata: %w", err)
 	}
 	_, err = tx.Exec(`
-		UPDATE storage_containers
-		SET etag = $1, modified_at = $2, metadata = $3
+		UPDATE storage_container
+		SET etag = $1, modified = $2, metadata = $3
 		WHERE id = $4`, c.ETag, c.Modified.UnixMicro(), string(metadata), c.ID)
 	if err != nil {
 		return fmt.Errorf("set container: %w", err)
@@ -100,11 +100,11 @@ func (tx *Tx) SetBlobContainer(c BlobContainer) error {
 // DropBlobContainer removes a container. Its blobs are out of reach from then
 // on; PurgeBlobContainer removes them, in slices.
 func (tx *Tx) DropBlobContainer(id string) error {
-	if _, err := tx.Exec(`DELETE FROM storage_containers WHERE id = $1`, id); err != nil {
+	if _, err := tx.Exec(`DELETE FROM storage_container WHERE id = $1`, id); err != nil {
 		return fmt.Errorf("drop container: %w", err)
 	}
 	_, err := tx.Exec(`
-		INSERT INTO storage_dropped (container, dropped_at)
+		INSERT INTO storage_dropped (container, dropped)
 		VALUES ($1, $2)`, id, tx.Now().UnixMicro())
 	if err != nil {
 		return fmt.Errorf("note dropped container: %w", err)
@@ -116,8 +116,8 @@ func (tx *Tx) DropBlobContainer(id string) error {
 // those with the prefix, from a name on, at most limit.
 func (tx *Tx) BlobContainers(account, prefix, from string, limit int) ([]BlobContainer, error) {
 	rows, err := tx.Query(`
-		SELECT account, name, id, etag, modified_at, metadata
-		FROM storage_containers
+		SELECT account, name, id, etag, modified, metadata
+		FROM storage_container
 		WHERE account = $1 AND name >= $2 AND substr(name, 1, $3) = $4
 		ORDER BY name
 		LIMIT $5`, account, max(from, prefix), utf8.RuneCountInString(prefix), prefix, limit)

@@ -20,17 +20,40 @@ type BlobFile struct {
 // EachBlobFile calls fn with each file of a blob or block, one at a time, in no
 // order. Blocks that a blob has twice come twice. An error of fn ends it.
 func (tx *Tx) EachBlobFile(fn func(BlobFile) error) error {
-	rows, err := tx.Query(`
+	return tx.eachBlobFile(selectBlobFiles("storage_blob", "storage_part", "storage_block"), fn)
+}
+
+// singularSchema is the first schema that names a table for one of its rows. A
+// backup of a server that has yet to be brought up to date is of an older one.
+const singularSchema = 10
+
+// EachBlobFile is [Tx.EachBlobFile] for a database of any schema.
+func (r *Reader) EachBlobFile(ctx context.Context, fn func(BlobFile) error) error {
+	return r.View(ctx, func(tx *Tx) error {
+		if r.Schema < singularSchema {
+			return tx.eachBlobFile(selectBlobFiles("storage_blobs", "storage_parts", "storage_blocks"), fn)
+		}
+		return tx.EachBlobFile(fn)
+	})
+}
+
+// selectBlobFiles asks tables of these names.
+func selectBlobFiles(blob, part, block string) string {
+	return `
 		SELECT container, name, '', TRUE, content, size, COALESCE(properties ->> 'contentMD5', '')
-		FROM storage_blobs
+		FROM ` + blob + `
 		WHERE content <> '' AND blocks = 0
 		UNION ALL
 		SELECT b.container, b.name, p.block, TRUE, p.file, p.size, ''
-		FROM storage_parts AS p
-		JOIN storage_blobs AS b ON b.content = p.content AND b.content <> '' AND b.blocks > 0
+		FROM ` + part + ` AS p
+		JOIN ` + blob + ` AS b ON b.content = p.content AND b.content <> '' AND b.blocks > 0
 		UNION ALL
 		SELECT container, blob, block, FALSE, file, size, ''
-		FROM storage_blocks`)
+		FROM ` + block
+}
+
+func (tx *Tx) eachBlobFile(text string, fn func(BlobFile) error) error {
+	rows, err := tx.Query(text)
 	if err != nil {
 		return fmt.Errorf("list files of blobs: %w", err)
 	}
@@ -55,7 +78,7 @@ func (tx *Tx) EachBlobFile(fn func(BlobFile) error) error {
 func (tx *Tx) EachInlineBlob(fn func(container, name, md5 string, data []byte) error) error {
 	rows, err := tx.Query(`
 		SELECT container, name, properties ->> 'contentMD5', data
-		FROM storage_blobs
+		FROM storage_blob
 		WHERE content = '' AND COALESCE(properties ->> 'contentMD5', '') <> ''`)
 	if err != nil {
 		return fmt.Errorf("list small blobs: %w", err)
@@ -81,7 +104,7 @@ func (tx *Tx) EachInlineBlob(fn func(container, name, md5 string, data []byte) e
 // or the uncommitted block that is it.
 func (tx *Tx) DropBlobFile(f BlobFile) error {
 	if !f.Committed {
-		_, err := tx.Exec(`DELETE FROM storage_blocks WHERE container = $1 AND blob = $2 AND block = $3 AND file = $4`,
+		_, err := tx.Exec(`DELETE FROM storage_block WHERE container = $1 AND blob = $2 AND block = $3 AND file = $4`,
 			f.Container, f.Blob, f.Block, f.File)
 		if err != nil {
 			return fmt.Errorf("delete block: %w", err)

@@ -105,8 +105,8 @@ func (tx *Tx) blobsFrom(container, from, end string, limit int) ([]Blob, error) 
 		before, args = "AND name < $4", append(args, end)
 	}
 	rows, err := tx.Query(`
-		SELECT name, etag, size, created_at, modified_at, properties, content, blocks, NULL
-		FROM storage_blobs
+		SELECT name, etag, size, created, modified, properties, content, blocks, NULL
+		FROM storage_blob
 		WHERE container = $1 AND name >= $2 `+before+`
 		ORDER BY name
 		LIMIT $3`, args...)

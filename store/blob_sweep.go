@@ -41,11 +41,11 @@ func (tx *Tx) usedBlobFiles(files []string) (map[string]bool, error) {
 	}
 	list := strings.Join(marks, ", ")
 	names, err := tx.blobFiles("look up files", `
-		SELECT content FROM storage_blobs WHERE content <> '' AND content IN (`+list+`)
+		SELECT content FROM storage_blob WHERE content <> '' AND content IN (`+list+`)
 		UNION ALL
-		SELECT file FROM storage_parts WHERE file IN (`+list+`)
+		SELECT file FROM storage_part WHERE file IN (`+list+`)
 		UNION ALL
-		SELECT file FROM storage_blocks WHERE file IN (`+list+`)`, args...)
+		SELECT file FROM storage_block WHERE file IN (`+list+`)`, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -62,9 +62,9 @@ func (tx *Tx) usedBlobFiles(files []string) (map[string]bool, error) {
 func (tx *Tx) ExpireBlobBlocks(before time.Time, limit int) (freed []string, done bool, err error) {
 	rows, err := tx.Query(`
 		SELECT container, blob
-		FROM storage_blocks
+		FROM storage_block
 		GROUP BY container, blob
-		HAVING max(created_at) < $1
+		HAVING max(created) < $1
 		LIMIT $2`, tx.due(before), limit)
 	stale, err := all("find stale blocks", rows, err, func(row scanner) (key [2]string, err error) {
 		return key, row.Scan(&key[0], &key[1])
@@ -74,7 +74,7 @@ func (tx *Tx) ExpireBlobBlocks(before time.Time, limit int) (freed []string, don
 	}
 	for _, key := range stale {
 		files, err := tx.blobFiles("remove stale blocks", `
-			DELETE FROM storage_blocks
+			DELETE FROM storage_block
 			WHERE container = $1 AND blob = $2
 			RETURNING file`, key[0], key[1])
 		if err != nil {
@@ -106,9 +106,9 @@ func (tx *Tx) PurgeBlobContainer(id string, limit int) (freed []string, done boo
 		freed = append(freed, gone...)
 	}
 	files, err := tx.blobFiles("remove blocks of a dropped container", `
-		DELETE FROM storage_blocks
+		DELETE FROM storage_block
 		WHERE (container, blob, block) IN (
-			SELECT container, blob, block FROM storage_blocks WHERE container = $1 LIMIT $2)
+			SELECT container, blob, block FROM storage_block WHERE container = $1 LIMIT $2)
 		RETURNING file`, id, limit)
 	if err != nil {
 		return nil, false, err

@@ -19,7 +19,7 @@ import (
 // by the same one.
 var copiedTables = []string{
 	"site", "account", "pool", "node", "job", "task", "specification", "queue", "removal", "death",
-	"storage_accounts", "storage_containers", "storage_dropped", "storage_blobs", "storage_parts", "storage_blocks",
+	"storage_account", "storage_container", "storage_dropped", "storage_blob", "storage_part", "storage_block",
 }
 
 // CopiedTables names the tables that a copy has.

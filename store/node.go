@@ -50,7 +50,7 @@ type recentTask struct {
 }
 
 const nodeColumns = `id, account, pool_name, dedicated, slots, state, scheduling, changed, allocated, booted, ip, vm_size,
-			bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok, pace, pace_at,
+			bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok, pace, pace_changed,
 			revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance, recent, start_task, body`
 
 // Node returns the node, or ErrNotFound. Its recent tasks have their IDs only.
@@ -125,7 +125,7 @@ func (tx *Tx) InsertNodes(nodes []batch.Node) error {
 		err = tx.changeOne("insert node", `
 			INSERT INTO node (id, account, pool, pool_name, dedicated, state, scheduling, changed, allocated, booted,
 				ip, vm_size, takes, slots, free, bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok,
-				pace, pace_at, revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance,
+				pace, pace_changed, revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance,
 				recent, start_task, body)
 			SELECT $1, account, id, $4, $5, $6, $7, $8, $9, $10,
 				$11, $12, $13, slots, slots - CAST($14 AS bigint), $15, $14, $16, $17, $18, $19,
@@ -157,7 +157,7 @@ func (tx *Tx) UpdateNode(n *batch.Node) error {
 		UPDATE node
 		SET state = $2, scheduling = $3, changed = $4, allocated = $5, booted = $6, ip = $7, vm_size = $8, takes = $9,
 			free = slots - CAST($10 AS bigint), bound_slots = $10, bound_tasks = $11, running_tasks = $12, running_slots = $13,
-			total_run = $14, total_ok = $15, pace = $16, pace_at = $17, revision = $18, settings = $19,
+			total_run = $14, total_ok = $15, pace = $16, pace_changed = $17, revision = $18, settings = $19,
 			boot = $20, image = $21, boot_done = $22, pending_reboot = $23, leaving = $24, token_hash = $25, instance = $26,
 			recent = $27, start_task = $28, body = $29
 		WHERE id = $1`,
@@ -251,7 +251,7 @@ func (tx *Tx) BindNodes(account batch.AccountName, loads []NodeLoad) error {
 	return nil
 }
 
-const slotColumns = `id, dedicated, slots, bound_tasks, bound_slots, running_slots, pace, pace_at`
+const slotColumns = `id, dedicated, slots, bound_tasks, bound_slots, running_slots, pace, pace_changed`
 
 // FreeNodes returns nodes of a pool that take tasks and have a free slot: those
 // with the most free slots first, or those with the fewest.
@@ -286,7 +286,7 @@ func (tx *Tx) PacedNodes(account batch.AccountName, pool batch.PoolID, since tim
 	rows, err := tx.Query(`
 		SELECT `+slotColumns+`
 		FROM node
-		WHERE account = $1 AND pool = $2 AND takes AND free <= 0 AND pace_at >= $3
+		WHERE account = $1 AND pool = $2 AND takes AND free <= 0 AND pace_changed >= $3
 		ORDER BY free DESC, id`, string(account), batch.Key(pool), since.UnixMicro())
 	return all("list paced nodes", rows, err, scanSlots)
 }

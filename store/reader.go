@@ -27,8 +27,8 @@ type Reader struct {
 const clockSchema = 4
 
 // OpenReader opens a database that exists. It fails if the database has another
-// schema than this program, unless any is asked for: then only CopyTo is of use
-// on SQLite.
+// schema than this program, unless any is asked for: then CopyTo and EachBlobFile
+// are of use, on SQLite.
 func OpenReader(ctx context.Context, o Options, anySchema bool) (*Reader, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -27,7 +27,7 @@ type TaskRef struct {
 // taskColumns is the short form. It needs the job's name beside it.
 const taskColumns = `task.account, task.job, task.id, task.name, task.seq, task.slots, task.max_retries, task.retention, task.stamp, task.created,
 			task.state, task.changed, task.prev_state, task.prev_changed, task.pool_name, task.node, task.bound, task.attempt, task.release,
-			task.start_at, task.end_at, task.exit_code, task.failure, task.retry_count, task.retried_at, task.requeue_count, task.requeued_at, task.result, task.expires`
+			task.started, task.ended, task.exit_code, task.failure, task.retry_count, task.retried, task.requeue_count, task.requeued, task.result, task.expires`
 
 // jobName is the job's name where all tasks are of one job, $1 and $2.
 const jobName = `(SELECT job.name FROM job WHERE job.account = $1 AND job.id = $2)`
@@ -256,8 +256,8 @@ func (tx *Tx) UpdateTask(t *batch.Task) error {
 	err = tx.changeOne("update task", `
 		UPDATE task
 		SET state = $4, changed = $5, prev_state = $6, prev_changed = $7, node = $8, bound = $9, attempt = $10, release = $11,
-			stamp = $12, start_at = $13, end_at = $14, exit_code = $15, failure = $16, retry_count = $17, retried_at = $18,
-			requeue_count = $19, requeued_at = $20, result = $21, expires = $22,
+			stamp = $12, started = $13, ended = $14, exit_code = $15, failure = $16, retry_count = $17, retried = $18,
+			requeue_count = $19, requeued = $20, result = $21, expires = $22,
 			display_name = $23, slots = $24, affinity = $25, max_retries = $26, retention = $27, pool_name = $28
 		WHERE account = $1 AND job = $2 AND id = $3`, args...)
 	if err != nil {
@@ -285,8 +285,8 @@ func (tx *Tx) SaveRuns(tasks []batch.Task) error {
 			UPDATE task
 			SET state = v.column3, changed = v.column4, prev_state = v.column5, prev_changed = v.column6,
 				node = v.column7, bound = v.column8, attempt = v.column9, release = v.column10, stamp = v.column11,
-				start_at = v.column12, end_at = v.column13, exit_code = v.column14, failure = v.column15,
-				retry_count = v.column16, retried_at = v.column17, requeue_count = v.column18, requeued_at = v.column19,
+				started = v.column12, ended = v.column13, exit_code = v.column14, failure = v.column15,
+				retry_count = v.column16, retried = v.column17, requeue_count = v.column18, requeued = v.column19,
 				result = v.column20, expires = v.column21
 			FROM (VALUES `+tuples(2, to-from, types...)+`) AS v
 			WHERE account = $1 AND job = v.column1 AND id = v.column2`, args...)

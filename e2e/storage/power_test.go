@@ -333,8 +333,8 @@ func sound(ctx context.Context, data string) (err error) {
 // sameFiles compares the files of content with the rows that speak of them.
 func sameFiles(tx *store.Tx, folder string) error {
 	want, err := texts(tx, `
-		SELECT content FROM storage_blobs WHERE content <> '' AND blocks = 0
-		UNION SELECT file FROM storage_parts UNION SELECT file FROM storage_blocks`)
+		SELECT content FROM storage_blob WHERE content <> '' AND blocks = 0
+		UNION SELECT file FROM storage_part UNION SELECT file FROM storage_block`)
 	if err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func TestTasks(t *testing.T) {
 
 		t.Run("filter looks at columns", func(t *testing.T) {
 			got := view(t, db, list(store.List{Max: 10, Where: func(first int) (string, []any) {
-				return fmt.Sprintf("state = $%d AND end_at >= $%d AND failure->>'code' = $%d", first, first+1, first+2),
+				return fmt.Sprintf("state = $%d AND ended >= $%d AND failure->>'code' = $%d", first, first+1, first+2),
 					[]any{"completed", noon.UnixMicro(), "TaskEnded"}
 			}}))
 			diff(t, y.tasks[7:8], got)
