@@ -49,6 +49,10 @@ type HeldTask struct {
 func Plan(s Snapshot, now time.Time) control.Decision {
 	p := newPlanner(s, now)
 	rest := p.place(p.inOrder(s.Tasks))
+	for p.asideInVain() {
+		p.giveBack()
+		rest = p.place(rest)
+	}
 	if p.full() {
 		p.placeAhead(rest)
 	}
@@ -68,8 +72,14 @@ type planner struct {
 	byFree   [][]int
 	byID     map[batch.NodeID]int
 	jobs     map[string]*job
-	reserved bool // a node was set aside for a task that fits nowhere yet
+	aside    *aside // nil if no node is set aside
 	assigned []control.Assignment
+}
+
+// aside is a node that is set aside for a task that fits nowhere yet.
+type aside struct {
+	at, free int // the node, and the slots that it has free
+	job      *job
 }
 
 type node struct {
@@ -129,7 +139,7 @@ func (p *planner) place(tasks []store.ReadyTask) []store.ReadyTask {
 			at = p.choose(t.Slots)
 		}
 		if at < 0 {
-			p.reserve(t.Slots)
+			p.reserve(t)
 			rest = append(rest, t)
 			continue
 		}
@@ -181,22 +191,34 @@ func (p *planner) choose(slots int) int {
 // that is set aside only grows, or another one's is larger still, until the task
 // fits. One node is enough for that; with more of them slots would idle for
 // tasks whose turn has not come.
-func (p *planner) reserve(slots int) {
-	if p.reserved {
+func (p *planner) reserve(t store.ReadyTask) {
+	if p.aside != nil {
 		return
 	}
 	best := -1
-	for free := min(slots, len(p.byFree)) - 1; free > 0 && best < 0; free-- {
+	for free := min(t.Slots, len(p.byFree)) - 1; free > 0 && best < 0; free-- {
 		for _, at := range p.byFree[free] {
-			if p.nodes[at].slots >= slots && (best < 0 || p.nodes[at].id > p.nodes[best].id) {
+			if p.nodes[at].slots >= t.Slots && (best < 0 || p.nodes[at].id > p.nodes[best].id) {
 				best = at
 			}
 		}
 	}
 	if best >= 0 {
 		p.unlist(best)
-		p.nodes[best].free, p.reserved = 0, true
+		p.aside = &aside{at: best, free: p.nodes[best].free, job: p.jobs[batch.Key(t.Job)]}
+		p.nodes[best].free = 0
 	}
+}
+
+// asideInVain tells whether the task for which a node is set aside may not run
+// any more: tasks of its job behind it found room, as many as may run at once.
+func (p *planner) asideInVain() bool { return p.aside != nil && p.aside.job.left == 0 }
+
+// giveBack ends the setting aside of a node.
+func (p *planner) giveBack() {
+	p.nodes[p.aside.at].free = p.aside.free
+	p.list(p.aside.at)
+	p.aside = nil
 }
 
 func (p *planner) assign(t store.ReadyTask, at int) {
@@ -240,7 +262,7 @@ func (p *planner) unlist(at int) {
 // full tells whether no node has a free slot. One that is set aside counts as
 // having some: the task it waits for must not go elsewhere.
 func (p *planner) full() bool {
-	return !p.reserved && !slices.ContainsFunc(p.byFree, func(list []int) bool { return len(list) > 0 })
+	return p.aside == nil && !slices.ContainsFunc(p.byFree, func(list []int) bool { return len(list) > 0 })
 }
 
 // placeAhead gives quick nodes tasks to hold. If there are not enough tasks

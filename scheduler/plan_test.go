@@ -108,6 +108,18 @@ func TestPlan(t *testing.T) {
 				Tasks: []store.ReadyTask{ready("j", "t1", 4), ready("j", "t2", 1), ready("j", "t3", 1)},
 			}, "t2→b",
 		},
+		"one whose job is full does so no more": {
+			scheduler.Snapshot{
+				Nodes: []store.NodeSlots{node("a", 4, 1), node("b", 4, 3)}, Jobs: []scheduler.Job{job("j", 0, 1, 0), job("k", 0, -1, 0)},
+				Tasks: []store.ReadyTask{ready("j", "t1", 4), ready("k", "t2", 4), ready("j", "t3", 1), ready("k", "t4", 1)},
+			}, "t3→b",
+		},
+		"and others have the node": {
+			scheduler.Snapshot{
+				Nodes: []store.NodeSlots{node("a", 4, 1), node("b", 4, 3)}, Jobs: []scheduler.Job{job("j", 0, 1, 0), job("k", 0, -1, 0)},
+				Tasks: []store.ReadyTask{ready("j", "t1", 4), ready("k", "t2", 2), ready("j", "t3", 1), ready("k", "t4", 1)},
+			}, "t3→b t2→a t4→a",
+		},
 		"one that fits no node at all does not": {
 			scheduler.Snapshot{
 				Nodes: []store.NodeSlots{node("a", 2, 0)}, Jobs: one,
