@@ -21,8 +21,9 @@ type Reading struct {
 	Up   time.Duration
 }
 
-// since is how long it has been since an earlier reading. After a boot only the
-// date can tell, and it is believed unless it went back.
+// since is how long it has been since an earlier reading. After a boot, or when
+// the machine was put back to an earlier moment of this one, as from a snapshot,
+// only the date can tell, and it is believed unless it went back.
 func (r Reading) since(earlier Reading) time.Duration {
 	passed := r.Wall.Sub(earlier.Wall)
 	if r.Boot != "" && r.Boot == earlier.Boot && r.Up >= earlier.Up {
@@ -56,7 +57,7 @@ func machineClock(now func() time.Time) func() Reading {
 // Both hands are carried over restarts by a row that is written with the
 // commits: see [clock.keep].
 type clock struct {
-	read func() Reading
+	read func() Reading // under mu, so that readings come in their order
 	log  *slog.Logger
 
 	mu     sync.Mutex // guards all below
@@ -93,19 +94,15 @@ func (c *clock) of(log *slog.Logger) *clock {
 // tell returns both hands, UTC, in the microseconds that a column keeps, so that
 // a value written and read again is the same.
 func (c *clock) tell() (date, steady time.Time) {
-	r := c.read()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.advance(r)
+	c.advance(c.read())
 	steady = c.steady.UTC().Truncate(time.Microsecond)
 	return steady.Add(c.lead.Truncate(time.Microsecond)), steady
 }
 
 // advance moves the hands to a reading. The caller holds the lock.
 func (c *clock) advance(r Reading) {
-	if r.Boot != "" && r.Boot == c.last.Boot && r.Up < c.last.Up {
-		return // another goroutine has read later
-	}
 	passed := r.since(c.last)
 	if by := r.Wall.Sub(c.last.Wall) - passed; by.Abs() >= setStep {
 		c.log.Warn("the date of this machine was set", "by", by.Round(time.Millisecond), "date", r.Wall)
@@ -131,13 +128,12 @@ func (c *clock) load(row *sql.Row) error {
 	if err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	r := c.read()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kept, c.steady = time.UnixMicro(date), time.UnixMicro(steady)
 	c.lead = c.kept.Add(-keepStep).Sub(c.steady)
 	c.last = Reading{Wall: time.UnixMicro(wall), Boot: boot, Up: time.Duration(up) * time.Microsecond}
-	c.advance(r)
+	c.advance(c.read())
 	c.lead = max(c.lead, c.kept.Sub(c.steady))
 	return nil
 }

@@ -76,6 +76,8 @@ func TestDatesNeverGoBack(t *testing.T) {
 		"nor a machine that wakes in the past":       {func(m *machine) { m.set(-time.Hour); m.restart(0, true) }, time.Hour + time.Second},
 		"a restart costs a second at most":           {func(m *machine) { m.restart(time.Millisecond, false) }, time.Second - time.Millisecond},
 		"and nothing when it takes longer":           {func(m *machine) { m.restart(time.Minute, false) }, 0},
+		"and nothing when the machine was put back":  {func(m *machine) { m.up -= time.Hour; m.restart(time.Minute, false); m.pass(time.Minute) }, 0},
+		"also while the server runs":                 {func(m *machine) { m.up -= time.Hour; m.pass(time.Minute); m.commit(); m.pass(time.Minute) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,6 +116,7 @@ func TestWhatIsDueWaitsForItsTime(t *testing.T) {
 		"when it was set back during a restart":  {func(m *machine) { m.set(-24 * time.Hour); m.restart(10*time.Minute, false) }, 50 * time.Minute},
 		"over a start of the machine":            {func(m *machine) { m.restart(10*time.Minute, true) }, 50 * time.Minute},
 		"which nobody knows the length of":       {func(m *machine) { m.set(-time.Hour); m.restart(0, true) }, time.Hour},
+		"when the machine was put back":          {func(m *machine) { m.up -= 30 * time.Minute; m.restart(10*time.Minute, false) }, 50 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
