@@ -56,7 +56,7 @@ func TestTaskKeepsItsRules(t *testing.T) {
 		verbs := map[string]func() error{
 			"bind":       func() error { return task.Bind("node") },
 			"end":        func() error { return task.End("reason", l.now) },
-			"misfit":     func() error { return task.Misfit(1, l.now) },
+			"misfit":     func() error { return task.Misfit("pool", 1, l.now) },
 			"reactivate": func() error { return task.Reactivate(l.now) },
 			"update": func() error {
 				retries := rapid.IntRange(-2, 2).Draw(rt, "updated retries")

@@ -514,8 +514,8 @@ func (t *Task) End(message string, now time.Time) error {
 }
 
 // Misfit completes a task that waits and needs more slots than a node of its
-// pool has: it failed, before anything of it was run.
-func (t *Task) Misfit(nodeSlots int, now time.Time) error {
+// job's pool has: it failed, before anything of it was run.
+func (t *Task) Misfit(pool PoolID, nodeSlots int, now time.Time) error {
 	if !t.Waits() {
 		return Errorf(CodeOperationInvalidForState, "The task is not waiting for a node.")
 	}
@@ -531,7 +531,7 @@ func (t *Task) Misfit(nodeSlots int, now time.Time) error {
 		Message: "The task needs more task slots than the compute nodes of its pool have.",
 		Details: []NameValue{
 			{Name: "PropertyName", Value: "requiredSlots"}, {Name: "PropertyValue", Value: strconv.Itoa(t.RequiredSlots)},
-			{Name: "Reason", Value: fmt.Sprintf("The compute nodes of pool %s have %d task slots each", t.Pool, nodeSlots)},
+			{Name: "Reason", Value: fmt.Sprintf("The compute nodes of pool %s have %d task slots each", pool, nodeSlots)},
 		},
 	}
 	return nil

@@ -293,6 +293,34 @@ func TestWhatCanNeverRun(t *testing.T) {
 	})
 }
 
+// TestWhatCanNeverRunIsToldWhere moves a job to a pool that comes later, with
+// nodes too small: its task says of which pool these are.
+func TestWhatCanNeverRunIsToldWhere(t *testing.T) {
+	t.Parallel()
+	none := batch.Conditions{}
+	storetest.Each(t, func(t *testing.T, url string) {
+		y := newYard(t, url)
+		y.prepare(0, 4)
+		y.addTasks("job", "four", 1, need(4))
+		_, err := y.DisableJob(ctx(t), acct, "job", batch.DisableTasksWait, none)
+		y.check(err)
+		_, err = y.PatchJob(ctx(t), acct, "job", batch.JobPatch{PoolInfo: &batch.PoolInfo{PoolID: "Later"}}, none)
+		y.check(err)
+		_, err = y.EnableJob(ctx(t), acct, "job", none)
+		y.check(err)
+		_, err = y.AddPool(ctx(t), acct, poolSpec("Later", 0, 1))
+		y.check(err)
+		for done := false; !done; {
+			done, err = y.FailUnfit(ctx(t))
+			y.check(err)
+		}
+		want := batch.NameValue{Name: "Reason", Value: "The compute nodes of pool Later have 1 task slots each"}
+		if f := y.task("job", "four-000").ExecutionInfo.FailureInfo; f == nil || !slices.Contains(f.Details, want) {
+			t.Errorf("the task failed with %+v, want the detail %v", f, want)
+		}
+	})
+}
+
 // TestQueuesOutliveTheServer restarts the server between the steps of a job's
 // life: where its tasks wait is on disk with what was answered.
 func TestQueuesOutliveTheServer(t *testing.T) {

@@ -36,7 +36,7 @@ func (s *Service) FailUnfit(ctx context.Context) (done bool, err error) {
 		l := s.Ledger(tx, unfit.Account)
 		for i := range tasks {
 			t := &tasks[i]
-			if err := l.Change(t, func() error { return t.Misfit(unfit.NodeSlots, tx.Now()) }); err != nil {
+			if err := l.Change(t, func() error { return t.Misfit(unfit.Pool, unfit.NodeSlots, tx.Now()) }); err != nil {
 				return err
 			}
 		}

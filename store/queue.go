@@ -155,18 +155,20 @@ type UnfitQueue struct {
 	Account batch.AccountName
 	QueueRef
 	NodeSlots int
+	Pool      batch.PoolID // as the job names it
 }
 
 // UnfitQueue returns one such queue of any account, or ErrNotFound.
 func (tx *Tx) UnfitQueue() (UnfitQueue, error) {
 	return one("find unfit queue", tx.QueryRow(`
-		SELECT queue.account, queue.job, queue.slots, pool.slots
+		SELECT queue.account, queue.job, queue.slots, pool.slots,
+			(SELECT job.pool_name FROM job WHERE job.account = queue.account AND job.id = queue.job)
 		FROM pool
 		CROSS JOIN queue -- cross: SQLite shall begin with the pools
 		WHERE pool.state = 'active' AND queue.account = pool.account AND queue.pool = pool.id
 			AND queue.slots > pool.slots AND queue.open AND queue.head IS NOT NULL
 		LIMIT 1`), func(row scanner) (q UnfitQueue, err error) {
-		return q, row.Scan(&q.Account, &q.Job, &q.Slots, &q.NodeSlots)
+		return q, row.Scan(&q.Account, &q.Job, &q.Slots, &q.NodeSlots, &q.Pool)
 	})
 }
 

@@ -123,7 +123,7 @@ func TestQueues(t *testing.T) {
 			}
 			queued(t, db, "Wide", "Pool", 0, 30, 4, 5)
 			got, err := unfit(t, db)
-			diff(t, store.UnfitQueue{Account: "acct", QueueRef: store.QueueRef{Job: "wide", Slots: 5}, NodeSlots: 4}, must(t, got, err))
+			diff(t, store.UnfitQueue{Account: "acct", QueueRef: store.QueueRef{Job: "wide", Slots: 5}, NodeSlots: 4, Pool: "Pool"}, must(t, got, err))
 		})
 	})
 }
