@@ -136,11 +136,20 @@ func (w *writer) serve(first *update) {
 			w.serve1(u)
 		}
 	default:
-		for _, u := range g.updates {
-			u.err = err
-		}
-		w.answer(g.updates)
+		w.fail(g.updates, err)
 	}
+}
+
+// fail answers updates of which none is known to be on disk. Where that is not
+// known of either, whoever watches looks again: if it is, it concerns them.
+func (w *writer) fail(updates []*update, err error) {
+	if errors.Is(err, errUnknown) {
+		w.announce(updates)
+	}
+	for _, u := range updates {
+		u.err = err
+	}
+	w.answer(updates)
 }
 
 // again says whether a group that failed may simply be run again. After a lost
@@ -156,10 +165,10 @@ func (w *writer) again(err error) bool {
 func (w *writer) serve1(u *update) {
 	g := &group{writer: w, updates: []*update{u}}
 	if err := g.transact(nil); err != nil {
-		u.err = err
-	} else {
-		w.announce(g.updates)
+		w.fail(g.updates, err)
+		return
 	}
+	w.announce(g.updates)
 	w.answer(g.updates)
 }
 

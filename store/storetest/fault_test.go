@@ -171,6 +171,40 @@ func TestPostgresMayRestart(t *testing.T) {
 	}
 }
 
+// TestWatchersLookAfterACommitWithoutAnAnswer loses the connection as a commit is
+// under way: it fails, but whoever would have had to know of it is woken, since it
+// may be on disk.
+func TestWatchersLookAfterACommitWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	db := storetest.Open(t, store.Options{URL: storetest.PostgreSQL(t)})
+	withTable(t, db)
+	update(t, db, func(tx *store.Tx) error {
+		for _, statement := range []string{
+			`CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'`,
+			`CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON things DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang_up()`,
+		} {
+			if _, err := tx.Exec(statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	watch := db.Watch("things")
+	defer watch.Close()
+	err := db.Update(t.Context(), func(tx *store.Tx) error {
+		tx.Changed("things")
+		return insert(tx, "perhaps")
+	})
+	if err == nil || !strings.Contains(err.Error(), "outcome is unknown") {
+		t.Fatalf("a commit whose connection broke: %v", err)
+	}
+	select {
+	case <-watch.C:
+	default:
+		t.Error("nobody was told to look again")
+	}
+}
+
 // terminate ends all connections of an application, as the end of the server
 // would.
 func terminate(t *testing.T, server, application string) {
