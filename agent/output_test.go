@@ -46,6 +46,7 @@ func TestOutputPatterns(t *testing.T) {
 		{"a backslash separates nothing", `out\one.txt`, map[string]string{}},
 		{"a backslash is itself", `back\slash`, map[string]string{`back\slash`: "6\n"}},
 		{"a backslash hides no wildcard", `back\*`, map[string]string{`back\slash`: "6\n"}},
+		{"below a file is nothing", "out/one.txt/below", map[string]string{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			id := fmt.Sprint("p", i)
@@ -104,6 +105,18 @@ func TestUploadsAreTold(t *testing.T) {
 		}
 	})
 
+	t.Run("nothing of what a run before told", func(t *testing.T) {
+		needMarks(t)
+		r := shell("test -e old && exit 0; echo > old; exit 1")
+		r.OutputFiles = []batch.OutputFile{output("old", url, "old", batch.UploadOnFailure)}
+		if n.run("old", r); told("old", "fileuploadout.txt") == "" {
+			t.Fatal("no word of the first run")
+		}
+		if got := n.run("old", r); got.Failure != nil || exists(n.place("old", "fileuploadout.txt")) || exists(n.place("old", "fileuploaderr.txt")) {
+			t.Errorf("outcome is %+v, and there is word of an upload", got.Failure)
+		}
+	})
+
 	t.Run("no word where nothing is to be uploaded", func(t *testing.T) {
 		run("quiet", "true", output("*", url, "", batch.UploadOnFailure))
 		if exists(n.place("quiet", "fileuploadout.txt")) || exists(n.place("quiet", "fileuploaderr.txt")) {
@@ -133,6 +146,13 @@ func TestUploadsAreTold(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("which file a container refused, and which were not tried for that", func(t *testing.T) {
+		run("many", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i > f$i; done", output("f*", readOnly, "no", batch.UploadOnSuccess))
+		if text := told("many", "fileuploaderr.txt"); strings.Count(text, "\n") != 12 || strings.Contains(text, "canceled") {
+			t.Errorf("word is %q", text)
+		}
+	})
 
 	t.Run("a storage that is busy for a while is tried again, and the command is not", func(t *testing.T) {
 		var asked atomic.Int32

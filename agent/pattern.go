@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/batchyard/batchyard/batch"
 	"github.com/bmatcuk/doublestar/v4"
@@ -23,22 +24,33 @@ var variable = regexp.MustCompile(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-
 
 // expand puts the values of variables into a pattern. A name that is not among
 // them stays as it is: files may have a dollar in their names, and a message
-// about what was not found then shows the name that is wrong.
-func expand(pattern string, env []string) string {
+// about what was not found then shows the name that is wrong. How long the
+// pattern would get is known before it is made: a short one may name a long
+// value hundreds of times.
+func expand(pattern string, env []string) (string, error) {
 	if !strings.Contains(pattern, "$") {
-		return pattern
+		return pattern, nil
 	}
 	values := make(map[string]string, len(env))
 	for _, setting := range env {
 		name, value, _ := strings.Cut(setting, "=")
 		values[name] = value
 	}
-	return variable.ReplaceAllStringFunc(pattern, func(found string) string {
+	meant := func(found string) string {
 		if value, ok := values[strings.Trim(found, "${}")]; ok {
 			return value
 		}
 		return found
-	})
+	}
+	long := len(pattern)
+	for _, found := range variable.FindAllString(pattern, -1) {
+		long += len(meant(found)) - len(found)
+	}
+	if long > maxPattern {
+		return "", userFailure(batch.FailureUpload, "An output file pattern is too long once its variables are expanded",
+			detail("Message", fmt.Sprintf("it has %d bytes, of at most %d", long, maxPattern)))
+	}
+	return variable.ReplaceAllStringFunc(pattern, meant), nil
 }
 
 // aim says in which folder of the node a pattern looks, and the rest of it
@@ -46,10 +58,6 @@ func expand(pattern string, env []string) string {
 // they look in the task's own directory or in the shared one: the agent may
 // read more than the task may, and must not do so for it.
 func (t *tree) aim(place, pattern string) (folder, below string, err error) {
-	if len(pattern) > maxPattern {
-		return "", "", userFailure(batch.FailureUpload, "An output file pattern is too long once its variables are expanded",
-			detail("Message", fmt.Sprintf("it has %d bytes, of at most %d", len(pattern), maxPattern)))
-	}
 	full := path.Join(place, "wd", pattern)
 	if path.IsAbs(pattern) {
 		full = strings.TrimPrefix(path.Clean(pattern), filepath.ToSlash(t.path)+"/")
@@ -196,7 +204,12 @@ func isOutput(root *os.Root, name string) error {
 		return errNotRegular
 	case err == nil:
 		return nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return fs.ErrNotExist // a file stands where a folder would have to be
 	case !errors.Is(err, fs.ErrNotExist):
+		if _, refused := errors.AsType[syscall.Errno](err); refused {
+			return err // by the kernel, for want of rights above all
+		}
 		return errLeadsOut
 	}
 	if link, err := root.Lstat(name); err == nil && link.Mode()&fs.ModeSymlink != 0 {

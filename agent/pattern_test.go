@@ -67,3 +67,21 @@ func TestAPatternOfManyStarsIsOneWalk(t *testing.T) {
 		}
 	}
 }
+
+func TestAShortPatternOfLongVariablesIsNotMade(t *testing.T) {
+	t.Parallel()
+	env := []string{"A=" + strings.Repeat("a", 1<<20), "B=b"}
+	var err error
+	spent := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			_, err = expand(strings.Repeat("$A", 512), env)
+		}
+	}).AllocedBytesPerOp()
+	if err == nil || spent > 1<<20 {
+		t.Errorf("it takes %d bytes, and the error is %v", spent, err)
+	}
+	if got, err := expand("$B/${B}$C", env); err != nil || got != "b/b$C" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -37,8 +36,10 @@ func bootMark(boot int) string { return "boot " + strconv.Itoa(boot) }
 func (c *command) takesOver(folder *os.Root, user *run.User) bool {
 	wd, err := folder.Lstat("wd")
 	c.fetched = err == nil && wd.IsDir() && c.after != "" && readMark(folder) == c.after && reown(folder, wd, user) == nil
-	if c.fetched && !c.keep { // what was said is said by the newest run alone
-		c.fetched = errors.Join(folder.RemoveAll("stdout.txt"), folder.RemoveAll("stderr.txt")) == nil
+	if c.fetched && !c.keep {
+		for _, told := range []string{"stdout.txt", "stderr.txt", uploadedName, notUploadedName} { // by the newest run alone
+			c.fetched = c.fetched && folder.RemoveAll(told) == nil
+		}
 	}
 	c.kept = c.keep || c.fetched
 	return c.kept

@@ -111,7 +111,11 @@ func (u *uploading) pattern(ctx context.Context, output batch.OutputFile) error 
 	if err != nil {
 		return u.miss(output, "", userFailure(batch.FailureUpload, "The container's URL cannot be used", detail("Message", plainText(err))))
 	}
-	folder, pattern, err := u.agent.tree.aim(u.place, expand(output.FilePattern, u.env))
+	pattern, err := expand(output.FilePattern, u.env)
+	if err != nil {
+		return u.miss(output, "", err)
+	}
+	folder, pattern, err := u.agent.tree.aim(u.place, pattern)
 	if err != nil {
 		return u.miss(output, "", err)
 	}
@@ -198,6 +202,10 @@ func (u *uploading) files(
 			})
 			if err == nil {
 				u.log.uploaded(name, strings.TrimSuffix(plainURL(to.ContainerURL), "/")+"/"+blob)
+				return nil
+			}
+			if limited.Err() != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
+				u.log.missed(name, errNotTried) // or given up on the way
 				return nil
 			}
 			err = u.miss(output, name, err)
