@@ -199,7 +199,8 @@ type Task struct {
 	Pool  PoolID
 	Node  NodeID
 	Bound bool
-	// Attempt grows with each binding; reports of another attempt are refused.
+	// Attempt grows with each binding and reactivation; reports of another attempt
+	// are refused, and a node keeps the directory of one for the next alone.
 	// It starts at Sequence, so that an attempt of an earlier task of the same
 	// id is never taken for one of this.
 	Attempt int
@@ -566,7 +567,9 @@ func (t *Task) SetAside(nodes int, now time.Time) error {
 	return nil
 }
 
-// Reactivate queues a completed, failed task again and clears its retries.
+// Reactivate queues a completed, failed task again and clears its retries. What
+// made it fail may have been mended since, in its resource files above all: its
+// next attempt follows no other, so that it begins anew on every node.
 func (t *Task) Reactivate(now time.Time) error {
 	if t.State != TaskCompleted {
 		return Errorf(CodeTaskNotCompleted, "The specified task is not in a completed state.")
@@ -577,6 +580,7 @@ func (t *Task) Reactivate(now time.Time) error {
 	if err := t.move(TaskActive, now); err != nil {
 		return err
 	}
+	t.Attempt++
 	info := &t.ExecutionInfo
 	info.RetryCount, info.LastRetryTime = 0, nil
 	info.ExitCode, info.FailureInfo, info.Result, info.EndTime = nil, nil, "", nil

@@ -125,6 +125,24 @@ func TestOnlyFailedTasksAreReactivated(t *testing.T) {
 	}
 }
 
+func TestAReactivatedTaskIsNoRetryOfItsLastAttempt(t *testing.T) {
+	t.Parallel()
+	task := newTask(t, 1, nil)
+	attempt := func() int {
+		must(t, task.Bind("node"))
+		must(t, task.Finish(start, outcome(3), start))
+		return task.Attempt
+	}
+	first := attempt()
+	if second := attempt(); second != first+1 {
+		t.Errorf("the retry of attempt %d is attempt %d", first, second)
+	}
+	must(t, task.Reactivate(start))
+	if third := attempt(); third <= first+2 {
+		t.Errorf("after attempt %d a reactivated task has attempt %d", first+1, third)
+	}
+}
+
 func TestAFailedUploadIsNoReasonToRunTheCommandAgain(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[batch.FailureCode]batch.TaskState{
