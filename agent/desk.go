@@ -194,7 +194,7 @@ func (d *desk) take(orders batch.NodeOrders) {
 		}
 	}
 	d.endOrphans()
-	d.takeRemovals(orders.Removals)
+	d.takeRemovals(orders)
 	if d.leave && len(d.attempts) == 0 {
 		d.agent.note(atOnce)
 	}

@@ -640,6 +640,22 @@ func TestRemoval(t *testing.T) {
 		}
 	})
 
+	t.Run("one ahead of its turn comes before a new task of the same name", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t)
+		n.run("t", shell("touch old"))
+		second := 0
+		n.change(func() {
+			n.orders.Ahead = []batch.Removal{{ID: 9, Job: "j", Task: "t"}}
+			second = n.bind("t", shell("ls; touch new"))
+		})
+		n.outcome(second)
+		n.until("the removal is done", func() bool { return len(n.orders.Ahead) == 0 })
+		if !exists(n.place("t", "wd", "new")) {
+			t.Error("the removal took the files of the new task")
+		}
+	})
+
 	t.Run("one whose receipt was lost does not take the files of the next", func(t *testing.T) {
 		t.Parallel()
 		n := newNode(t)

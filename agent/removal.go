@@ -11,30 +11,38 @@ func covers(r batch.Removal, id attemptID) bool {
 
 // takeRemovals starts removals that are new and forgets those acknowledged.
 // The caller holds the lock.
-func (d *desk) takeRemovals(removals []batch.Removal) {
-	wanted := make(map[int64]bool, len(removals))
-	for _, r := range removals {
+func (d *desk) takeRemovals(orders batch.NodeOrders) {
+	wanted := make(map[int64]bool, len(orders.Removals))
+	for _, r := range orders.Removals {
 		wanted[r.ID] = true
 		d.removals = max(d.removals, r.ID)
-		if _, busy := d.removing[r.ID]; busy || d.removed[r.ID] {
-			continue
-		}
-		leaving, staying := d.holding(r)
-		if staying {
-			// Someone wanted is in the directory, so this removal was done for
-			// those before and its receipt was lost.
-			d.removed[r.ID] = true
-			d.agent.note(whenever)
-			continue
-		}
-		d.removing[r.ID] = r
-		d.agent.work.Go(func() { d.remove(r, leaving) })
+		d.takeRemoval(r)
+	}
+	for _, r := range orders.Ahead { // and again when it is their turn
+		wanted[r.ID] = true
+		d.takeRemoval(r)
 	}
 	for id := range d.removed {
 		if !wanted[id] && d.epoch == "" { // else by receipt
 			delete(d.removed, id)
 		}
 	}
+}
+
+func (d *desk) takeRemoval(r batch.Removal) {
+	if _, busy := d.removing[r.ID]; busy || d.removed[r.ID] {
+		return
+	}
+	leaving, staying := d.holding(r)
+	if staying {
+		// Someone wanted is in the directory, so this removal was done for
+		// those before and its receipt was lost.
+		d.removed[r.ID] = true
+		d.agent.note(whenever)
+		return
+	}
+	d.removing[r.ID] = r
+	d.agent.work.Go(func() { d.remove(r, leaving) })
 }
 
 // holding are the attempts in the directory that is to be removed: unwanted

@@ -136,7 +136,8 @@ func (s *server) take(report batch.NodeReport) (final bool) {
 	}
 	for _, id := range report.Removed {
 		final = true
-		s.orders.Removals = slices.DeleteFunc(s.orders.Removals, func(r batch.Removal) bool { return r.ID == id })
+		done := func(r batch.Removal) bool { return r.ID == id }
+		s.orders.Removals, s.orders.Ahead = slices.DeleteFunc(s.orders.Removals, done), slices.DeleteFunc(s.orders.Ahead, done)
 	}
 	s.left = s.left || report.Left
 	return final || report.Left
@@ -158,7 +159,7 @@ func (s *server) answer(report batch.NodeReport) batch.NodeOrders {
 			o.Run = nil
 		}
 	}
-	orders.Removals, orders.Files = slices.Clone(s.orders.Removals), slices.Clone(s.orders.Files)
+	orders.Removals, orders.Ahead, orders.Files = slices.Clone(s.orders.Removals), slices.Clone(s.orders.Ahead), slices.Clone(s.orders.Files)
 	for _, r := range orders.Files {
 		s.told[r.ID] = true
 	}

@@ -143,7 +143,11 @@ type NodeOrders struct {
 	Tasks    []TaskOrder   `json:"tasks,omitempty"`
 	Dropped  []AttemptRef  `json:"dropped,omitempty"`
 	Removals []Removal     `json:"removals,omitempty"`
-	Files    []FileRequest `json:"files,omitempty"`
+	// Ahead are removals whose turn among the others may not have come: of what
+	// earlier tasks left in the directories of new ones. They must not come when
+	// those have files there.
+	Ahead []Removal     `json:"ahead,omitempty"`
+	Files []FileRequest `json:"files,omitempty"`
 }
 
 // NodeSettings is what seldom changes about a node.

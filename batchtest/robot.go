@@ -171,7 +171,7 @@ func (r *robot) obey(ctx context.Context, orders batch.NodeOrders) {
 		r.settings = orders.Settings
 	}
 	r.orders, r.removed = orders, nil
-	for _, removal := range orders.Removals {
+	for _, removal := range append(orders.Ahead, orders.Removals...) {
 		r.removed = append(r.removed, removal.ID)
 	}
 	wanted := map[string]*batch.TaskOrder{}

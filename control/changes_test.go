@@ -198,6 +198,36 @@ func TestOrdersOfChanges(t *testing.T) {
 		}
 	})
 
+	t.Run("ask first for removals where new tasks are to begin", func(t *testing.T) {
+		t.Parallel()
+		y, node := prepared(t)
+		removals := []store.Removal{{Node: node.id, ID: 101, Job: "job", Task: "t-000"}, {Node: node.id, ID: 102, Job: "job"}, {Node: node.id, ID: 103, Job: "job", Task: "t-005"}}
+		for i := range 25 {
+			removals = append(removals, store.Removal{Node: node.id, ID: int64(i + 1), Job: "gone", Task: batch.TaskID(fmt.Sprint(i))})
+		}
+		y.check(y.db.Update(ctx(t), func(tx *store.Tx) error { return tx.AddRemovals(removals) }))
+		want := []batch.Removal{{ID: 101, Job: "job", Task: "t-000"}, {ID: 102, Job: "job"}}
+		y.assign(node.script, "t-000", "t-001")
+		full := node.say()
+		full.RemovalRoom = 0
+		for _, report := range []batch.NodeReport{full, node.say()} {
+			if diff := cmp.Diff(want, node.send(report).Ahead); diff != "" {
+				t.Error(diff)
+			}
+		}
+		whole := node.say()
+		whole.Whole = true
+		orders := node.send(whole)
+		node.want(orders, true, "t-000*", "t-001*")
+		if diff := cmp.Diff(want, orders.Ahead); diff != "" || len(orders.Removals) != 10 {
+			t.Errorf("%d removals are in turn, ahead are\n%s", len(orders.Removals), diff)
+		}
+		old := batch.NodeReport{Settings: node.settings, Instance: node.instance, Boot: node.boot, NoWait: true}
+		if orders := node.send(old); len(orders.Removals) < 28 || len(orders.Ahead) != 0 {
+			t.Errorf("an agent that knows of none ahead is asked for %+v", orders.Removals)
+		}
+	})
+
 	t.Run("do not end a wait with what the node has said or was told", func(t *testing.T) {
 		t.Parallel()
 		url := storetest.SQLite(t)

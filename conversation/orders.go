@@ -25,13 +25,16 @@ func (h *hearing) answer(must urgency) (*batch.NodeOrders, error) {
 	o := &batch.NodeOrders{
 		Revision: n.Revision, Epoch: h.epoch(), Lease: batch.DurationOf(room.lease), Boot: n.Boot, Image: n.Image, Leave: h.leaves(),
 	}
-	err := h.addRemovals(o)
+	all, err := h.addRemovals(o)
 	switch {
 	case err != nil:
 	case fits:
 		err = h.addChanges(o, now, since)
 	default:
 		err = h.addTasks(o)
+	}
+	if err == nil && !all {
+		err = h.addAhead(o)
 	}
 	if err != nil {
 		return nil, err
@@ -70,18 +73,40 @@ func (h *hearing) since(now *account, must urgency) (int64, bool) {
 	return since, now.fits(since)
 }
 
-// addRemovals adds what is to be removed, as much as the agent takes.
-func (h *hearing) addRemovals(o *batch.NodeOrders) (err error) {
+// addRemovals adds what is to be removed, as much as the agent takes, and tells
+// whether that is all.
+func (h *hearing) addRemovals(o *batch.NodeOrders) (all bool, err error) {
 	r, above, room := h.report, int64(0), maxRemovals
 	if r.Changes {
 		if room = min(room, r.RemovalRoom); room <= 0 {
-			return nil
+			return false, nil
 		}
 		if r.Epoch == h.room.epoch {
 			above = max(r.RemovalsTo, h.removals)
 		}
 	}
 	o.Removals, err = h.tx.Removals(h.node.ID, above, room)
+	return len(o.Removals) < room, err
+}
+
+// addAhead adds removals of directories in which new tasks are to begin, where
+// others are before them. After the task they would take its files.
+func (h *hearing) addAhead(o *batch.NodeOrders) error {
+	var begin []store.TaskRef
+	for i := range o.Tasks {
+		if t := &o.Tasks[i]; t.Run != nil {
+			begin = append(begin, store.TaskRef{Job: t.Job, Task: t.Task})
+		}
+	}
+	if len(begin) == 0 {
+		return nil
+	}
+	ahead, err := h.tx.RemovalsOf(h.node.ID, begin)
+	if h.report.Changes {
+		o.Ahead = ahead
+	} else { // the agent knows of no other list, and none of turns
+		o.Removals = append(o.Removals, ahead...)
+	}
 	return err
 }
 

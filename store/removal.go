@@ -51,6 +51,40 @@ func (tx *Tx) Removals(node batch.NodeID, above int64, limit int) ([]batch.Remov
 	})
 }
 
+// RemovalsOf returns those of a node's removals that take directories of some
+// tasks or of their jobs.
+func (tx *Tx) RemovalsOf(node batch.NodeID, tasks []TaskRef) (removals []batch.Removal, err error) {
+	jobs := map[batch.JobID]bool{}
+	var places []TaskRef
+	for _, t := range tasks {
+		if !jobs[t.Job] {
+			jobs[t.Job] = true
+			places = append(places, TaskRef{Job: t.Job})
+		}
+		places = append(places, t)
+	}
+	for from, to := range cut(len(places)) {
+		args := make([]any, 1, 1+2*(to-from))
+		args[0] = batch.Key(node)
+		for _, p := range places[from:to] {
+			args = append(args, string(p.Job), string(p.Task))
+		}
+		rows, err := tx.Query(`
+			SELECT r.id, r.job, r.task
+			FROM (VALUES `+tuples(2, to-from, "text", "text")+`) AS v
+			JOIN removal AS r ON r.node = $1 AND r.job = v.column1 AND r.task = v.column2
+			ORDER BY r.id`, args...)
+		some, err := all("list removals of tasks", rows, err, func(row scanner) (r batch.Removal, err error) {
+			return r, row.Scan(&r.ID, &r.Job, &r.Task)
+		})
+		if err != nil {
+			return nil, err
+		}
+		removals = append(removals, some...)
+	}
+	return removals, nil
+}
+
 // DropRemovals forgets what a node has removed.
 func (tx *Tx) DropRemovals(node batch.NodeID, ids []int64) error {
 	for from, to := range cut(len(ids)) {
