@@ -15,11 +15,15 @@ import (
 // last names the newest job, or the newest task of a job.
 const last = "last"
 
+// isAddress tells an address of the API from what a person writes. What it names
+// is never 'last', but a job or a task that has that id.
+func isAddress(text string) bool { return strings.Contains(text, "://") }
+
 // parseReference reads how a person names a job or a task: JOB, JOB/TASK, or the
 // address of either in the API. Task is empty where only a job is named.
 func parseReference(text string) (job batch.JobID, task batch.TaskID, err error) {
 	path := text
-	if strings.Contains(text, "://") {
+	if isAddress(text) {
 		u, err := url.Parse(text)
 		if err != nil {
 			return "", "", fmt.Errorf("%q is no address: %w", text, err)
@@ -49,17 +53,23 @@ func (s *session) job(ctx context.Context, text string) (batch.JobID, error) {
 	if err != nil {
 		return "", usageError{err}
 	}
+	if isAddress(text) {
+		return job, nil
+	}
 	return s.newestJob(ctx, job)
 }
 
 // task finds the task that a word names.
 func (s *session) task(ctx context.Context, text string) (batch.JobID, batch.TaskID, error) {
 	job, task, err := parseReference(text)
-	if err == nil && task == "" && job != last {
+	if err == nil && task == "" && (job != last || isAddress(text)) {
 		err = fmt.Errorf("%q names a job, and a task is asked for: write %s/TASK, or %s/last for its newest", text, job, job)
 	}
 	if err != nil {
 		return "", "", usageError{err}
+	}
+	if isAddress(text) {
+		return job, task, nil
 	}
 	if job, err = s.newestJob(ctx, job); err != nil {
 		return "", "", err
