@@ -4,12 +4,31 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/batchyard/batchyard/admin"
 	"github.com/batchyard/batchyard/blob"
 	"github.com/batchyard/batchyard/store"
 	"github.com/batchyard/batchyard/store/storetest"
 )
+
+// TestBackupOfOlderPostgres is refused: the rows are copied one by one into the
+// tables of this program.
+func TestBackupOfOlderPostgres(t *testing.T) {
+	t.Parallel()
+	url := storetest.PostgreSQL(t)
+	place := placeOf(t, url)
+	storetest.Old(t, url, "../store/migrations", 9)
+	to := filepath.Join(t.TempDir(), "backup")
+	_, err := admin.Backup(t.Context(), admin.BackupOptions{Place: place, To: to, Program: "test"})
+	if err == nil || !strings.Contains(err.Error(), "it has schema 9 and this program needs") || !strings.Contains(err.Error(), "start the server once") {
+		t.Errorf("backup of an older schema: %v", err)
+	}
+	if left, err := filepath.Glob(to + "*"); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+}
 
 // TestBackupOfOlderSchema backs up what an older program wrote, with tables of
 // other names, before a server has brought it up to date, and restores it.

@@ -104,7 +104,7 @@ func (h *house) change(statements ...string) {
 }
 
 // work has a pool of two nodes do some tasks: ended well, failed, running, held
-// and waiting.
+// and waiting, the last after the agent of its node died under it.
 func (h *house) work(db *store.DB) {
 	h.t.Helper()
 	ctx := context.Background()
@@ -141,6 +141,13 @@ func (h *house) work(db *store.DB) {
 		h.t.Fatalf("%d tasks are assigned, want %d", n, len(assignments))
 	}
 	h.report(s, room, node)
+	h.check(db.Update(ctx, func(tx *store.Tx) error {
+		waits, err := tx.Task(acct, "Job", "waits")
+		if err == nil {
+			_, err = tx.AddDeath(&waits, true)
+		}
+		return err
+	}))
 }
 
 func poolSpec(id batch.PoolID) batch.PoolSpecification {

@@ -13,6 +13,11 @@ import (
 // A copy of a database is always an SQLite file, whatever the database: the
 // schema is the same text for both, so that a copy of the one can be put back as
 // the other.
+//
+// Copying and putting back (import.go) stand here and not beside the backups that
+// they are for, in package admin, because they reach into what nobody else should
+// have: a connection that may write although it reads, the clock of another
+// database, and the mark by which Open refuses one that is half restored.
 
 // copiedTables are all tables but those of migrations, of leases, which say who
 // is alive, and so nothing that holds later, and of the clock: the copy is written
@@ -68,8 +73,16 @@ func (r *Reader) vacuumInto(ctx context.Context, path string) error {
 	return err
 }
 
-// export copies row by row, from a snapshot.
+// export copies row by row, from a snapshot. The file has the schema of this
+// program, and so must the original have.
 func (r *Reader) export(ctx context.Context, path string) (err error) {
+	latest, err := LatestSchema()
+	if err != nil {
+		return err
+	}
+	if r.Schema != latest {
+		return wrongSchema(r.Schema, latest)
+	}
 	target, err := Open(ctx, Options{URL: path, clock: r.db.clock})
 	if err != nil {
 		return err
@@ -97,12 +110,15 @@ func copyTable(ctx context.Context, from *Tx, to *DB, table string) error {
 		return err
 	}
 	defer rows.Close()
-	columns, err := rows.Columns()
+	columns, err := rows.ColumnTypes()
 	if err != nil {
 		return err
 	}
-	booleans := map[string]bool{"dedicated": table == "node", "takes": true, "bound": table == "task", "open": true}
-	statement := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES (" + parameters(1, len(columns)) + ")"
+	names := make([]string, len(columns))
+	for i, column := range columns {
+		names[i] = column.Name()
+	}
+	statement := "INSERT INTO " + table + " (" + strings.Join(names, ", ") + ") VALUES (" + parameters(1, len(columns)) + ")"
 	var batch [][]any
 	flush := func() error {
 		err := to.Update(ctx, func(tx *Tx) error {
@@ -117,7 +133,7 @@ func copyTable(ctx context.Context, from *Tx, to *DB, table string) error {
 		return err
 	}
 	for rows.Next() {
-		row, err := scanAny(rows, columns, booleans)
+		row, err := scanAny(rows, columns)
 		if err != nil {
 			return err
 		}
@@ -133,12 +149,10 @@ func copyTable(ctx context.Context, from *Tx, to *DB, table string) error {
 	return flush()
 }
 
-// blobColumns are those whose bytes are no text.
-var blobColumns = map[string]bool{"key1": true, "key2": true, "token_hash": true, "data": true}
-
-// scanAny reads a row as values that either database takes. SQLite knows no
-// booleans, and PostgreSQL gives JSON as bytes.
-func scanAny(rows *sql.Rows, columns []string, booleans map[string]bool) ([]any, error) {
+// scanAny reads a row as values that either database takes. SQLite keeps booleans
+// as numbers, which PostgreSQL refuses, and PostgreSQL gives JSON as bytes, which
+// SQLite would keep as such; so both go by what the column was declared as.
+func scanAny(rows *sql.Rows, columns []*sql.ColumnType) ([]any, error) {
 	values := make([]any, len(columns))
 	dest := make([]any, len(columns))
 	for i := range values {
@@ -148,13 +162,14 @@ func scanAny(rows *sql.Rows, columns []string, booleans map[string]bool) ([]any,
 		return nil, err
 	}
 	for i, column := range columns {
+		kind := strings.ToUpper(column.DatabaseTypeName())
 		switch v := values[i].(type) {
 		case []byte:
-			if !blobColumns[column] {
+			if kind != "BLOB" && kind != "BYTEA" {
 				values[i] = string(v)
 			}
 		case int64:
-			if booleans[column] {
+			if kind == "BOOLEAN" {
 				values[i] = v != 0
 			}
 		}
@@ -169,101 +184,4 @@ func syncFile(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// restoringName is a row, among those that say who may run a loop, that is there
-// while a database is being restored.
-const restoringName = "restoring"
-
-// errHalfRestored keeps servers away from what is not all there.
-var errHalfRestored = errors.New("its restore was not finished: restore it again")
-
-// Import fills an empty database, which must be PostgreSQL and have no server,
-// with a copy that CopyTo made, and that says it is of a site. If it is killed,
-// servers refuse the database until another Import has begun anew and finished.
-// One that was finished may be begun anew too, if it was of the same site. At its
-// end resume changes what does not hold any more.
-func Import(ctx context.Context, copied, site string, o Options, resume func(*Tx) error) (err error) {
-	o.restoring = true
-	from, err := OpenReader(ctx, Options{URL: copied, Now: o.Now, Clock: o.Clock}, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, from.Close()) }()
-	o.clock = from.db.clock // what is due goes by it
-	to, err := Open(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	if err := to.Update(ctx, func(tx *Tx) error { return beginImport(tx, site) }); err != nil {
-		return err
-	}
-	err = from.View(ctx, func(tx *Tx) error {
-		for _, table := range copiedTables {
-			if err := copyTable(ctx, tx, to, table); err != nil {
-				return fmt.Errorf("restore table %s: %w", table, err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return to.Update(ctx, func(tx *Tx) error {
-		if err := resume(tx); err != nil {
-			return err
-		}
-		_, err := tx.Exec(`DELETE FROM lease WHERE name = $1`, restoringName)
-		return err
-	})
-}
-
-// beginImport marks the database, which must be empty or hold what an Import of
-// that site has put or left in it.
-func beginImport(tx *Tx, site string) error {
-	half, err := halfRestored(tx)
-	if err != nil {
-		return err
-	}
-	switch is, err := tx.Site(); {
-	case err == nil:
-		half = half || is.ID == site
-	case !errors.Is(err, ErrNotFound):
-		return err
-	}
-	for _, table := range copiedTables {
-		if half {
-			if _, err := tx.Exec("DELETE FROM " + table); err != nil {
-				return err
-			}
-		}
-		var filled bool
-		if err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM " + table + ")").Scan(&filled); err != nil {
-			return err
-		}
-		if filled {
-			return fmt.Errorf("database is not empty: table %s has rows", table)
-		}
-	}
-	_, err = tx.Exec(`
-		INSERT INTO lease (name, holder, epoch, beat)
-		VALUES ($1, '', 1, 0)
-		ON CONFLICT (name) DO NOTHING`, restoringName)
-	return err
-}
-
-func halfRestored(tx *Tx) (half bool, err error) {
-	return half, tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM lease WHERE name = $1)`, restoringName).Scan(&half)
-}
-
-// ForgetHolders removes what says who may do what, and holds no longer in a
-// database that was put back to an earlier time: all but what keeps servers away
-// until it is whole.
-func (tx *Tx) ForgetHolders() error {
-	_, err := tx.Exec(`DELETE FROM lease WHERE name NOT IN ($1, $2)`, restoringName, presenceName)
-	if err != nil {
-		return fmt.Errorf("forget holders: %w", err)
-	}
-	return nil
 }

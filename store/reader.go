@@ -40,7 +40,7 @@ func OpenReader(ctx context.Context, o Options, anySchema bool) (*Reader, error)
 	}
 	target, err := open(ctx, o.URL)
 	if err == nil && r.Schema != target && !anySchema {
-		err = fmt.Errorf("it has schema %d and this program needs %d: start the server once, which brings it up to date", r.Schema, target)
+		err = wrongSchema(r.Schema, target)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), r.db.undo())
@@ -55,6 +55,10 @@ func OpenReader(ctx context.Context, o Options, anySchema bool) (*Reader, error)
 		}
 	}
 	return r, nil
+}
+
+func wrongSchema(is, needed int64) error {
+	return fmt.Errorf("it has schema %d and this program needs %d: start the server once, which brings it up to date", is, needed)
 }
 
 // openSQLite opens the file for reading and writing, since a log that a killed
