@@ -44,13 +44,12 @@ func (l *taskLog) whole(ctx context.Context) error {
 }
 
 // more copies what the file has grown by, and tells whether that was anything.
-// A file that is not there, or not now, is not an error: the task may be on its
-// way to a node.
+// A file that is not there is not an error: the task may be on its way to a node.
 func (l *taskLog) more(ctx context.Context) (bool, error) {
 	body, err := l.session.Stream(ctx, l.path, l.at)
 	if refused, ok := errors.AsType[*client.Refusal](err); ok {
-		switch refused.Status {
-		case http.StatusNotFound, http.StatusConflict, http.StatusRequestedRangeNotSatisfiable, http.StatusServiceUnavailable:
+		switch refused.Err.Code {
+		case batch.CodeFileNotFound, batch.CodeInvalidRange, batch.CodeTaskFilesUnavailable, batch.CodeTaskFilesCleanedup:
 			return false, nil
 		}
 	}
@@ -58,39 +57,63 @@ func (l *taskLog) more(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = body.Close() }()
-	n, err := io.Copy(l.to, body)
+	n, err := io.Copy(l.to, cutShort{body})
 	l.at += n
 	return n > 0, err
+}
+
+// cutShort is an answer of which the end may not arrive.
+type cutShort struct{ io.Reader }
+
+// cutError tells that it did not, from what is wrong with where it is copied to.
+type cutError struct{ error }
+
+func (c cutShort) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = cutError{err}
+	}
+	return n, err
+}
+
+// patience is how long a task is followed although the service does not answer,
+// or the task's node: who is started again is there again within it, and the
+// task runs on meanwhile.
+const patience = 2 * time.Minute
+
+// passes tells whether an error may be over in a while.
+func passes(err error) bool {
+	if refused, ok := errors.AsType[*client.Refusal](err); ok {
+		return refused.Status >= http.StatusInternalServerError || refused.Status == http.StatusTooManyRequests ||
+			refused.Err.Code == batch.CodeNodeNotReady
+	}
+	_, unreachable := errors.AsType[*url.Error](err)
+	_, cut := errors.AsType[cutError](err)
+	return unreachable || cut || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // follow copies logs of a task until it has ended, and returns it as it is then.
 // A run that begins anew, on the same node or another, is copied from its start.
 func (s *session) follow(ctx context.Context, job batch.JobID, task batch.TaskID, logs ...*taskLog) (client.Task, error) {
 	var before client.Task
-	waiting := s.waitNote(job, task)
+	waiting, answered := s.waitNote(job, task), time.Now()
 	for pause := soonest; ; {
-		now, err := s.Task(ctx, job, task)
-		if err != nil {
-			return now, err
-		}
-		if runs(now) != runs(before) {
-			for _, log := range logs {
-				log.at = 0
-			}
-		}
-		waiting(ctx, now)
-		news := now.State != before.State
-		if now.State != batch.TaskActive {
-			for _, log := range logs {
-				some, err := log.more(ctx)
-				if err != nil {
-					return now, err
-				}
-				news = news || some
-			}
-		}
-		if now.State == batch.TaskCompleted {
+		now, news, err := s.look(ctx, job, task, before, logs)
+		tired := time.Since(answered) > patience
+		switch completed := now.State == batch.TaskCompleted; {
+		case err == nil && completed:
 			return now, nil
+		case err == nil:
+			answered = time.Now()
+			waiting(ctx, now)
+		case ctx.Err() != nil, !passes(err):
+			return now, err
+		case tired && completed:
+			s.note("batchyard: what %s/%s wrote last cannot be read: %s", job, task, explain(err))
+			return now, nil
+		case tired:
+			s.note("batchyard: %s/%s may still run", job, task)
+			return now, err
 		}
 		before = now
 		pause = min(pause*3/2, latest)
@@ -103,6 +126,34 @@ func (s *session) follow(ctx context.Context, job batch.JobID, task batch.TaskID
 		case <-time.After(pause):
 		}
 	}
+}
+
+// look looks at a task, which it returns as it is, and copies what its logs have
+// grown by. That they cannot be read now matters when nothing more will come.
+func (s *session) look(
+	ctx context.Context, job batch.JobID, task batch.TaskID, before client.Task, logs []*taskLog,
+) (now client.Task, news bool, err error) {
+	now, err = s.Task(ctx, job, task)
+	if err != nil {
+		return before, false, err
+	}
+	if runs(now) != runs(before) {
+		for _, log := range logs {
+			log.at = 0
+		}
+	}
+	news = now.State != before.State
+	if now.State == batch.TaskActive {
+		return now, news, nil
+	}
+	for _, log := range logs {
+		some, err := log.more(ctx)
+		if err != nil && (now.State == batch.TaskCompleted || !passes(err)) {
+			return now, news, err
+		}
+		news = news || some
+	}
+	return now, news, nil
 }
 
 // runs is how often a task was begun anew.
