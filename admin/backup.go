@@ -94,6 +94,9 @@ type copier struct {
 	missing int
 }
 
+// copy takes the database first and then the files that this copy names: a file is
+// on disk before its row is committed, and none is removed meanwhile, so that all
+// of them are there.
 func (c *copier) copy(ctx context.Context, reader *store.Reader) (m Manifest, err error) {
 	disk, err := openBlobs(c.Data)
 	if err != nil {
@@ -225,6 +228,7 @@ func (c *copier) sum(name string) error {
 	return c.sums.add(name, sum.Sum(nil), n)
 }
 
+// writeManifest comes last of all files: a folder without it is no backup.
 func writeManifest(file string, m Manifest) error {
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {

@@ -134,6 +134,7 @@ func (c *checker) open(ctx context.Context) (err error) {
 	return err
 }
 
+// close gives the lock back last, when nothing is open any more that it was for.
 func (c *checker) close() error {
 	var errs []error
 	if c.disk != nil {
@@ -196,6 +197,8 @@ func (c *checker) checkFile(ctx context.Context) error {
 	return nil
 }
 
+// lookAtFile gathers what the database says of its file; it is looked at once more
+// after the indexes were made anew.
 func (c *checker) lookAtFile(ctx context.Context) (broken []string, err error) {
 	err = c.reader.CheckFile(ctx, func(what string) error {
 		broken = append(broken, what)

@@ -104,6 +104,7 @@ func (c *checker) tellMissing(ctx context.Context, suspects []missing) error {
 	return nil
 }
 
+// blobName is how a person would name the blob, or the block, that a file is of.
 func blobName(f store.BlobFile) string {
 	if f.Block == "" {
 		return "blob " + f.Container + "/" + f.Blob
@@ -184,6 +185,8 @@ func (c *checker) checkBlobFiles(ctx context.Context) error {
 	return c.tellUnused(ctx, files)
 }
 
+// tellUnused tells of those of the files that no row names. One that has gone since
+// it was listed was being removed.
 func (c *checker) tellUnused(ctx context.Context, files []string) error {
 	var unused []string
 	err := c.reader.View(ctx, func(tx *store.Tx) (err error) {

@@ -109,6 +109,7 @@ const nodeCounts = `
 	WHERE bound
 	GROUP BY node`
 
+// wrongNodeCounts joins each node with its recount where the two differ.
 const wrongNodeCounts = `
 	FROM node
 	LEFT JOIN (` + nodeCounts + `) AS c ON c.node = node.id
@@ -140,6 +141,7 @@ const poolCounts = `
 	FROM node
 	GROUP BY account, pool`
 
+// wrongPoolCounts joins each pool with its recount where the two differ.
 const wrongPoolCounts = `
 	FROM pool
 	LEFT JOIN (` + poolCounts + `) AS c ON c.account = pool.account AND c.pool = pool.id
@@ -160,7 +162,8 @@ const wrongBlob = `
 			AND COALESCE(length(storage_blob.data), 0) <> storage_blob.size)`
 
 // rules are in the order in which they are mended: what an earlier one changes,
-// a later one counts. Counts come last.
+// a later one counts. Counts come after what they count, and queues after the jobs
+// whose state they depend on. Storage, of which nothing else speaks, is at the end.
 func rules() []rule {
 	return []rule{
 		{

@@ -58,6 +58,7 @@ type sums struct {
 	bytes int64
 }
 
+// newSums makes the file in the folder of the backup, for its owner alone.
 func newSums(folder string) (*sums, error) {
 	f, err := os.OpenFile(filepath.Join(folder, sumsName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -68,6 +69,8 @@ func newSums(folder string) (*sums, error) {
 	return s, nil
 }
 
+// add writes a line as sha256sum does, by which a backup can be checked where there
+// is no Batchyard.
 func (s *sums) add(name string, sum []byte, size int64) error {
 	s.files++
 	s.bytes += size
@@ -110,6 +113,8 @@ func openBackup(folder string) (*backup, error) {
 // maxManifest bounds what is read of a manifest.
 const maxManifest = 1 << 20
 
+// readManifest refuses what is no backup, and a layout that this program does not
+// know, before anything is made of it.
 func (b *backup) readManifest() error {
 	f, err := b.open(manifestName)
 	if err != nil {
@@ -229,6 +234,8 @@ func Verify(ctx context.Context, folder string) (m Manifest, err error) {
 	return b.manifest, b.verify(ctx)
 }
 
+// verify reads every file of the backup and compares its sum, and the sum of the
+// sums with the manifest.
 func (b *backup) verify(ctx context.Context) error {
 	return b.each(ctx, func(e entry) error {
 		_, err := b.read(e, io.Discard)

@@ -59,6 +59,8 @@ type survey struct {
 	folders, foldersUnknown int // folders of nodes, those without a row
 }
 
+// survey holds the folder against one snapshot of the database. No server runs, so
+// that nothing comes or goes meanwhile.
 func (c *checker) survey(ctx context.Context) (s survey, err error) {
 	err = c.reader.View(ctx, func(tx *store.Tx) error {
 		return errors.Join(c.surveyRows(tx, &s), c.surveyFiles(ctx, tx, &s), c.surveyFolders(tx, &s))
@@ -66,6 +68,8 @@ func (c *checker) survey(ctx context.Context) (s survey, err error) {
 	return s, err
 }
 
+// surveyRows counts the files that rows name. Without a folder all are missing:
+// more likely it is not mounted.
 func (c *checker) surveyRows(tx *store.Tx, s *survey) error {
 	return tx.EachBlobFile(func(f store.BlobFile) error {
 		s.rows++
@@ -82,6 +86,8 @@ func (c *checker) surveyRows(tx *store.Tx, s *survey) error {
 	})
 }
 
+// surveyFiles counts the files of blobs, a batch at a time, since a folder may have
+// millions of them.
 func (c *checker) surveyFiles(ctx context.Context, tx *store.Tx, s *survey) error {
 	if c.disk == nil {
 		return nil
@@ -107,6 +113,7 @@ func (c *checker) surveyFiles(ctx context.Context, tx *store.Tx, s *survey) erro
 	return count(files)
 }
 
+// surveyFolders counts the folders of nodes, of which there are few.
 func (c *checker) surveyFolders(tx *store.Tx, s *survey) error {
 	folders, err := fleet.Folders(c.Nodes())
 	if err != nil {
@@ -129,7 +136,9 @@ func (c *checker) surveyFolders(tx *store.Tx, s *survey) error {
 	return nil
 }
 
-// refuse fails if too much is missing that was not said to be lost.
+// refuse fails if too much is missing that was not said to be lost: more than half
+// of one side. A row without its file is suspicious at once where there is no file
+// at all; files without rows only if they are more than a killed server leaves.
 func (s survey) refuse(place site.Place, lost []Part) error {
 	told := func(part Part) bool { return slices.Contains(lost, part) }
 	switch {
@@ -149,6 +158,7 @@ func (s survey) refuse(place site.Place, lost []Part) error {
 	return nil
 }
 
+// errFirst ends a search of which only the outcome is wanted.
 var errFirst = errors.New("one was found")
 
 // rowsWrong tells whether anything in the database is to be mended.
@@ -162,7 +172,8 @@ func (c *checker) rowsWrong(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// copyDatabase keeps the database as it is, in the data folder.
+// copyDatabase keeps the database as it is, in the data folder. The copy has its
+// name only once it is whole.
 func (c *checker) copyDatabase(ctx context.Context) error {
 	final := c.URL()
 	if c.Database != "" {

@@ -69,6 +69,7 @@ func Restore(ctx context.Context, o RestoreOptions) (m Manifest, err error) {
 	return r.backup.manifest, nil
 }
 
+// restorer is one restore on its way.
 type restorer struct {
 	RestoreOptions
 	backup *backup

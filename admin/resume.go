@@ -54,6 +54,7 @@ func resume(tx *store.Tx) error {
 	return tx.HoldTasks()
 }
 
+// allPools names the pools of all accounts.
 func allPools(tx *store.Tx) (refs []store.PoolRef, err error) {
 	rows, err := tx.Query(`SELECT account, id FROM pool`)
 	if err != nil {
@@ -70,6 +71,8 @@ func allPools(tx *store.Tx) (refs []store.PoolRef, err error) {
 	return refs, rows.Err()
 }
 
+// remakeQueues makes the queues anew from the tasks, which resume has changed
+// underneath them.
 func remakeQueues(tx *store.Tx) error {
 	for _, statement := range store.RemakeQueues() {
 		if _, err := tx.Exec(statement); err != nil {

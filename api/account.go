@@ -37,6 +37,8 @@ type nodeCounts struct {
 	Total               int `json:"total"`
 }
 
+// showNodeCounts leaves the states that no node here is ever in at zero: clients
+// add up what they find and expect every name.
 func showNodeCounts(n batch.NodeCounts) nodeCounts {
 	total := 0
 	for _, count := range n {
@@ -51,6 +53,8 @@ func showNodeCounts(n batch.NodeCounts) nodeCounts {
 	}
 }
 
+// listNodeCounts tells of all pools of the account, a page of which is shorter than
+// one of any other list, as the service has it.
 func listNodeCounts(c *call) error {
 	q, err := c.page(maxCountsPage)
 	if err != nil {

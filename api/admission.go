@@ -45,6 +45,8 @@ func (c *Classes) fill() {
 	}
 }
 
+// of puts most operations in a class by their method, since what one thing costs
+// does not depend on which; the others say theirs in the table of routes.
 func (c *Classes) of(r *route) *gate.Class {
 	switch {
 	case r.class == adds:
@@ -62,6 +64,8 @@ func (c *Classes) of(r *route) *gate.Class {
 // admit lets the request in when it is its turn. Its body has been received by
 // then: a client that takes its time to send it takes no place meanwhile.
 func (c *call) admit() error {
+	// Full is asked before the body is read, so that a crowd costs no memory; Enter
+	// is asked after it, because the place is for the work alone.
 	to := c.Classes.of(c.route)
 	if c.Late != nil && c.Late(c.r) || to.Full() {
 		return c.refuseWork()
@@ -73,12 +77,16 @@ func (c *call) admit() error {
 	case err == nil:
 		c.place = to
 		return nil
+	// The caller went away; whoever ran out of time instead is told to come
+	// back, as nothing was done for it yet.
 	case errors.Is(err, context.Canceled) && !errors.Is(context.Cause(c.context()), context.DeadlineExceeded):
 		return err
 	}
 	return c.refuseWork()
 }
 
+// refuseWork refuses what would be done if there were room. Nothing has happened,
+// so that a client may send the same again, and clients of the service do.
 func (c *call) refuseWork() error {
 	if c.r.ContentLength != 0 || c.Late != nil && c.Late(c.r) {
 		c.w.Header().Set("Connection", "close") // nobody will read the body
@@ -133,6 +141,9 @@ func (c *call) receive() error {
 	if c.r.ContentLength > 0 && c.r.ContentLength < step {
 		step = c.r.ContentLength
 	}
+	// What a client says of the length may be a lie or missing, so memory is taken
+	// as the body arrives, twice as much each time, and never for more than a byte
+	// beyond the limit: that byte tells that the body is too large.
 	for {
 		if err := c.hold(int(step)); err != nil {
 			c.w.Header().Set("Connection", "close")
@@ -164,6 +175,8 @@ func (c *call) readBody() ([]byte, error) {
 		return nil, c.bodyErr
 	}
 	text := bytes.TrimPrefix(c.body.Bytes(), byteOrderMark)
+	// The text was held as it came in. What it becomes once it is decoded may be many
+	// times as large, and is asked for before it is made.
 	m, err := measure(text)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,7 @@ type Options struct {
 	Observe func(operation string, status int, took time.Duration)
 }
 
+// Bounds of a request for which the options or the caller name none.
 const (
 	defaultMaxBody = 1 << 20
 	// defaultTimeout bounds the work for one request, and is the largest value
@@ -49,12 +50,13 @@ const (
 	defaultTimeout = 30 * time.Second
 )
 
-// server is the handler that New gives.
+// server is the handler that New gives. What it has of the protocol is compiled
+// once and then only read, so that requests share it without a lock.
 type server struct {
 	Options
 	router   *router
-	versions map[string]*version
-	strange  strangers
+	versions map[string]*version // by name, each with its rewrites
+	strange  strangers           // versions that are not known, told of once
 	// selectable are the members that $select may name.
 	selectable map[kind]*selectable
 	// members are those of the answers of a kind, for project.
@@ -107,6 +109,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve finds the operation, checks who asks, and runs the handler.
+//
+// The order is what a caller can see of it. Operation and version come before the
+// signature, so that a wrong address is called that and not a wrong key; neither
+// tells anything of an account. The signature comes before
+// the body: whoever has no key has no memory of ours either.
 func (c *call) serve() error {
 	if err := c.parseQuery(); err != nil {
 		return err
@@ -114,6 +121,7 @@ func (c *call) serve() error {
 	if err := c.findRoute(); err != nil {
 		return err
 	}
+	// The oldest versions are looked at while the route is found.
 	if c.version.name == "" {
 		v, err := c.parseVersion(c.query["api-version"])
 		if err != nil {

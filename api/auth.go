@@ -9,7 +9,8 @@ import (
 )
 
 // authenticate finds the account that the request is signed for. Everything
-// that follows is within that account.
+// that follows is within that account: handlers never take the name of an account
+// from an address or a body.
 func (c *call) authenticate() error {
 	credential, err := auth.ParseHeader(c.r.Header.Get("Authorization"))
 	if err != nil {
@@ -31,7 +32,11 @@ func (c *call) authenticate() error {
 	return nil
 }
 
-// refuse puts a refusal into the protocol's words.
+// refuse puts a refusal into the protocol's words. What cannot be understood is
+// answered with 401 and a challenge, what is understood and wrong with 403: only
+// the first makes clients look at how they sign. The text that should have been
+// signed is told along, as the service does; it has nothing in it that the caller
+// did not send.
 func (c *call) refuse(err error) error {
 	refusal, ok := errors.AsType[*auth.Error](err)
 	if !ok {

@@ -7,7 +7,8 @@ import (
 	"github.com/batchyard/batchyard/batch"
 )
 
-// conditions reads the conditional headers.
+// conditions reads the conditional headers. They are handed on and not checked
+// here: only the transaction that changes something knows what it is changing.
 func (c *call) conditions() (batch.Conditions, error) {
 	h := c.r.Header
 	conditions := batch.Conditions{IfMatch: h.Get("If-Match"), IfNoneMatch: h.Get("If-None-Match")}

@@ -47,7 +47,11 @@ func (c *call) unmarshal(text jsontext.Value, k kind, into any) error {
 }
 
 // parse reads a JSON text strictly: members that the operation does not have
-// are refused, save annotations of the transport like odata.metadata.
+// are refused, save annotations of the transport like odata.metadata. A name that
+// was mistyped is thus found at once, and not when its default has done harm.
+//
+// Members that the version does not have yet are refused before the text is
+// rewritten to the newest form, in which they would pass.
 func (c *call) parse(text jsontext.Value, k kind, into any) error {
 	if r := c.version.refusals[k]; r.mayApply(text) {
 		if err := c.hold(len(text)); err != nil {
@@ -68,7 +72,9 @@ func (c *call) parse(text jsontext.Value, k kind, into any) error {
 }
 
 // read reads a text in the newest form. Most have neither annotations nor
-// numbers written as texts, and pay for neither.
+// numbers written as texts, and pay for neither: the text is read as if it had
+// none, and once more for each of the two that the first attempt has met. So it is
+// read three times at most.
 func (c *call) read(text jsontext.Value, into any) error {
 	options := []json.Options{json.RejectUnknownMembers(true)}
 	stripped, lenient := false, false
@@ -90,6 +96,7 @@ func (c *call) read(text jsontext.Value, into any) error {
 		default:
 			return c.bodyError(err, text)
 		}
+		// Of an attempt that failed halfway nothing may be left.
 		reflect.ValueOf(into).Elem().SetZero()
 	}
 }
@@ -117,8 +124,10 @@ func wholeFrom[T int | int32 | int64](d *jsontext.Decoder, into *T) error {
 	return nil
 }
 
+// errNotWhole ends the second attempt at a text that is not a number either.
 var errNotWhole = errors.New("it is no whole number")
 
+// isWhole tells types, also behind pointers, that textNumbers can read.
 func isWhole(t reflect.Type) bool {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -200,7 +209,9 @@ func valueAt(text jsontext.Value, p jsontext.Pointer) string {
 	return string(text)
 }
 
-// bodyError says in the protocol's words what is wrong with a body.
+// bodyError says in the protocol's words what is wrong with a body: it is not
+// JSON, it has a property that there is not, or one of another type. An error of
+// package batch, which a type of it may give while it is read, stands as it is.
 func (c *call) bodyError(err error, text jsontext.Value) error {
 	if err == nil {
 		return nil
@@ -235,6 +246,8 @@ func (c *call) bodyError(err error, text jsontext.Value) error {
 	}
 }
 
+// notJSON says where the text stops being JSON. The position is that in the body,
+// in bytes: a caller who has written the text by hand finds it by that.
 func notJSON(err *jsontext.SyntacticError) *batch.Error {
 	reason := fmt.Sprintf("At byte %d", err.ByteOffset)
 	if err.JSONPointer != "" {

@@ -110,13 +110,16 @@ type errorBody struct {
 	Values   []batch.Detail `json:"values,omitempty"`
 }
 
+// errorMessage is the sentence for a person; clients decide by the code alone.
 type errorMessage struct {
 	Lang  string `json:"lang"`
 	Value string `json:"value"`
 }
 
 // shown gives what a caller is told about an error, and its status. What is no
-// batch.Error is an internal error and told to nobody.
+// batch.Error is an internal error and told to nobody: it may name files, rows and
+// machines. A deadline has a code of its own, since the operation may have been
+// carried out all the same: a caller has to look before it repeats it.
 func shown(err error) (*batch.Error, int) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return batch.Errorf(batch.CodeOperationTimedOut, "Operation could not be completed within the specified time."), http.StatusInternalServerError
@@ -129,7 +132,8 @@ func shown(err error) (*batch.Error, int) {
 	return batch.Errorf(batch.CodeInternalError, "Server encountered an internal error. Please try again after some time."), http.StatusInternalServerError
 }
 
-// fail answers with an error.
+// fail answers with an error. It is the one place where the error of a handler
+// ends, so that each is written once and logged once.
 func (c *call) fail(err error) {
 	if c.gone(err) {
 		c.stopped = true
@@ -170,6 +174,8 @@ func (c *call) logged(more ...any) []any {
 	return append([]any{"requestId", c.id, "method", c.r.Method, "path", c.r.URL.Path, "account", string(c.account)}, more...)
 }
 
+// writeError writes what [shown] gave. 304 and answers to HEAD have no body, by the
+// rules of HTTP; their status has to say it all.
 func (c *call) writeError(e *batch.Error, status int) {
 	h := c.w.Header()
 	switch status {
@@ -236,11 +242,13 @@ func badHeader(name, value, reason string) *batch.Error {
 	}
 }
 
+// busy asks the caller to send the same again. It is for what has not been begun.
 func busy(reason string) *batch.Error {
 	return batch.Errorf(batch.CodeServerBusy, "%s Please retry after some time.", reason)
 }
 
-// clip bounds how much of a caller's text is repeated.
+// clip bounds how much of a caller's text is repeated, and makes it text: an
+// answer with bytes that are not UTF-8 could not be encoded.
 func clip(s string) string {
 	const most = 256
 	if len(s) > most {

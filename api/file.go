@@ -22,6 +22,8 @@ type fileAnswer struct {
 	Properties  *fileProperties `json:"properties,omitempty"`
 }
 
+// fileProperties is what is known of a file; folders have none. The length is
+// written as a text, as the service writes it.
 type fileProperties struct {
 	CreationTime  *batch.Time `json:"creationTime,omitempty"`
 	LastModified  batch.Time  `json:"lastModified"`
@@ -37,6 +39,8 @@ type directory struct {
 	path string
 }
 
+// taskDirectory is what a task has written, wherever it ran: control finds the
+// node.
 func (c *call) taskDirectory() directory {
 	return directory{
 		control.FileTarget{Account: c.account, Job: c.job(), Task: c.task()},
@@ -44,6 +48,7 @@ func (c *call) taskDirectory() directory {
 	}
 }
 
+// nodeDirectory is all that a node has, those of its tasks among it.
 func (c *call) nodeDirectory() directory {
 	return directory{
 		control.FileTarget{Account: c.account, Pool: c.pool(), Node: c.node()},
@@ -56,6 +61,9 @@ func fileOperation(in func(*call) directory, do func(*call, directory) error) ha
 	return func(c *call) error { return do(c, in(c)) }
 }
 
+// listFiles asks the node for one page. The place where it ends is the name of its
+// last file, which the next page goes on behind: the node keeps nothing of a list,
+// and files that come or go meanwhile cost no other file its place.
 func listFiles(c *call, d directory) error {
 	q, err := c.page(maxPage)
 	if err != nil {
@@ -84,6 +92,8 @@ func listFiles(c *call, d directory) error {
 	return list(c, kindFile, "files", page, func(c *call, f *batch.File) any { return showFile(c, d, f) })
 }
 
+// showFile shows a name that is not UTF-8 with replacements, since JSON could not
+// carry it; findRoute refuses the address of such a file.
 func showFile(c *call, d directory, f *batch.File) *fileAnswer {
 	answer := &fileAnswer{
 		Name: strings.ToValidUTF8(f.Name, "\uFFFD"), URL: c.fileURL(d, f.Name), IsDirectory: f.IsDirectory,
@@ -97,6 +107,7 @@ func showFile(c *call, d directory, f *batch.File) *fileAnswer {
 	return answer
 }
 
+// fileURL escapes the whole name as one segment of the path, slashes included.
 func (c *call) fileURL(d directory, name string) string {
 	return c.url(d.path + "/" + url.PathEscape(name))
 }
@@ -110,6 +121,8 @@ func mediaType(of string) string {
 	return "application/octet-stream"
 }
 
+// fileMode writes permissions as the service does, in octal; nothing if the node
+// does not know them.
 func fileMode(mode uint32) string {
 	if mode == 0 {
 		return ""
@@ -163,6 +176,7 @@ func (c *call) statFile(d directory) (*batch.File, error) {
 	return answer.File, conditions.Check(batch.Stamp(answer.File.Modified.UnixMicro()), true)
 }
 
+// headFile is all that readFile says before the first byte.
 func headFile(c *call, d directory) error {
 	file, err := c.statFile(d)
 	if err != nil {
@@ -182,6 +196,8 @@ func readFile(c *call, d directory) error {
 		return err
 	}
 	request := batch.FileRequest{Op: batch.FileRead, Path: c.fileName(), Offset: r.first, Length: r.length()}
+	// The node reads from an offset. How large the file is has to be known first
+	// only where the request counts from its end or holds for one state of it.
 	if r.suffix > 0 || c.conditional() {
 		file, err := c.statFile(d)
 		if err != nil {
@@ -202,7 +218,9 @@ func readFile(c *call, d directory) error {
 	return c.sendFile(d, stream, request, r)
 }
 
-// sendFile writes the answer of a read.
+// sendFile writes the answer of a read. The size is that at which the node opened
+// the file: a task may go on writing to it, and what it adds is not sent, since the
+// answer has said how long it is.
 func (c *call) sendFile(d directory, stream *conversation.FileStream, request batch.FileRequest, r byteRange) error {
 	file, h := stream.Answer.File, c.w.Header()
 	size := max(0, file.Size-request.Offset)
@@ -213,6 +231,7 @@ func (c *call) sendFile(d directory, stream *conversation.FileStream, request ba
 		c.setNoRange(file)
 		return batch.Errorf(batch.CodeInvalidRange, "The range specified is invalid for the current size of the resource.")
 	}
+	// From here on the time limit does not hold: it was for the first byte.
 	if !c.beginStream() {
 		return c.context().Err()
 	}
@@ -242,6 +261,8 @@ func (c *call) setNoRange(of *batch.File) {
 	c.w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", of.Size))
 }
 
+// deleteFile removes what is there on the node when it is asked. A folder that is
+// not empty is refused without recursive.
 func deleteFile(c *call, d directory) error {
 	recursive, err := c.flag("recursive")
 	if err != nil {
@@ -289,6 +310,7 @@ type byteRange struct {
 	suffix      int64 // the last bytes of the file, 0 for none
 }
 
+// length is how many bytes that is, -1 for all up to the end.
 func (r byteRange) length() int64 {
 	if r.last < 0 {
 		return -1
@@ -296,7 +318,9 @@ func (r byteRange) length() int64 {
 	return r.last - r.first + 1
 }
 
-// byteRange reads ocp-range, or else Range.
+// byteRange reads ocp-range, or else Range. More than one range is refused rather
+// than ignored, as HTTP would allow: clients that ask for several expect an answer
+// in parts, and no published client does.
 func (c *call) byteRange() (byteRange, error) {
 	name := "ocp-range"
 	text := c.r.Header.Get(name)

@@ -60,10 +60,14 @@ var images = []image{
 	{"batch.node.el 9", "resf", "rockylinux-x86_64", "9-base"},
 }
 
+// reference names the image as a pool does. It has no version but the latest, since
+// nothing is ever made from it.
 func (i image) reference() batch.ImageReference {
 	return batch.ImageReference{Publisher: i.publisher, Offer: i.offer, SKU: i.sku, Version: "latest"}
 }
 
+// listImages reads the filter before the page, as for any list, although the table
+// would fit into one: clients send the options of lists to all of them.
 func listImages(c *call) error {
 	pass, err := c.imageFilter(odata.Fields{
 		"nodeAgentSKUId": {Kind: odata.String}, "osType": {Kind: odata.Enum}, "verificationType": {Kind: odata.Enum},
@@ -84,6 +88,8 @@ func listImages(c *call) error {
 	return listTable(c, "supportedimages", answers)
 }
 
+// listNodeAgents is listImages for versions that ask for node agents and look for
+// the images of each.
 func listNodeAgents(c *call) error {
 	pass, err := c.imageFilter(odata.Fields{"id": {Kind: odata.String}, "osType": {Kind: odata.Enum}})
 	if err != nil {

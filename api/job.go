@@ -19,6 +19,7 @@ type jobAnswer struct {
 	ExecutionInfo               jobExecution   `json:"executionInfo"`
 }
 
+// jobExecution is the run of a job, of which each has one.
 type jobExecution struct {
 	StartTime       batch.Time         `json:"startTime"`
 	EndTime         *batch.Time        `json:"endTime,omitempty"`
@@ -27,6 +28,8 @@ type jobExecution struct {
 	TerminateReason string             `json:"terminateReason,omitempty"`
 }
 
+// showJob shows the specification as it was sent, with defaults filled in, and what
+// became of it beside it.
 func showJob(c *call, j *batch.Job) any {
 	return &jobAnswer{
 		JobSpecification: &j.JobSpecification,
@@ -87,6 +90,7 @@ func listJobs(c *call) error {
 	return list(c, kindJob, "jobs", page, showJob)
 }
 
+// patchJob changes what the body has and leaves the rest.
 func patchJob(c *call) error {
 	var patch batch.JobPatch
 	conditions, err := c.decodeConditional(kindJob, &patch)
@@ -100,6 +104,8 @@ func patchJob(c *call) error {
 	return c.changed(http.StatusOK, stamp)
 }
 
+// replaceJob sets what the body leaves out to its default. The body is that of a
+// patch; what a member that is not there means is all that differs.
 func replaceJob(c *call) error {
 	var patch batch.JobPatch
 	conditions, err := c.decodeConditional(kindJob, &patch)
@@ -129,6 +135,8 @@ func deleteJob(c *call) error {
 	return c.writeDone(http.StatusAccepted)
 }
 
+// disableJob must be told what to do with running tasks: the protocol has no
+// default for it.
 func disableJob(c *call) error {
 	var body struct {
 		Tasks batch.DisableTasks `json:"disableTasks"`
@@ -144,6 +152,7 @@ func disableJob(c *call) error {
 	return c.changed(http.StatusAccepted, stamp)
 }
 
+// enableJob lets the tasks of a job run again. It has no body.
 func enableJob(c *call) error {
 	conditions, err := c.conditions()
 	if err != nil {
@@ -186,6 +195,8 @@ type countsAnswer struct {
 	TaskSlotCounts taskCounts `json:"taskSlotCounts"`
 }
 
+// taskCounts are tasks, or slots, by state. Completed is the sum of the last two,
+// and running has those that are preparing among it.
 type taskCounts struct {
 	Active    int64 `json:"active"`
 	Running   int64 `json:"running"`
@@ -194,6 +205,8 @@ type taskCounts struct {
 	Failed    int64 `json:"failed"`
 }
 
+// getTaskCounts reads counts that are kept with the job: clients ask for them
+// again and again while tasks run, however many there are.
 func getTaskCounts(c *call) error {
 	n, err := c.Control.TaskCounts(c.context(), c.account, c.job())
 	if err != nil {

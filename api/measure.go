@@ -34,7 +34,8 @@ type measured struct {
 }
 
 // measure counts without reading: text that is no JSON is counted somehow, and
-// refused later. It refuses what nests too deep, before anything that calls
+// refused later. One pass over the bytes and no memory is all it costs, so that it
+// comes before anything that a hostile body could make expensive. It refuses what nests too deep, before anything that calls
 // itself for each level meets it, and lists that are too long.
 func measure(text []byte) (measured, error) {
 	var m measured
@@ -83,6 +84,7 @@ func endOfText(text []byte, begin int) int {
 	}
 }
 
+// badShape refuses a body for how it is built, whatever it says.
 func badShape(property, reason string, most int) *batch.Error {
 	e := &batch.Error{Code: batch.CodeInvalidRequestBody, Message: "The specified request body is not valid."}
 	if property != "" {

@@ -37,6 +37,7 @@ type nodeAnswer struct {
 	VirtualMachineInfo    machineInfo           `json:"virtualMachineInfo"`
 }
 
+// recentTask is a task that the node ran lately, with its address.
 type recentTask struct {
 	TaskURL string `json:"taskUrl"`
 	batch.RecentTask
@@ -58,6 +59,9 @@ type machineInfo struct {
 	ImageReference *batch.ImageReference `json:"imageReference,omitempty"`
 }
 
+// showNode shows a process on a machine of one's own in the words for a virtual
+// machine: what has no counterpart is there and empty, since clients read it without
+// asking whether it is.
 func showNode(c *call, n *batch.Node) any {
 	at := nodePath(n.Pool, n.ID)
 	answer := &nodeAnswer{
@@ -85,6 +89,8 @@ func nodePath(pool batch.PoolID, node batch.NodeID) string {
 // affinityID is by what a task says that it likes to run on a node.
 func affinityID(node batch.NodeID) string { return string(node) }
 
+// ipv6 is the address if it is one of that family, for clients that look for it
+// apart.
 func ipv6(address string) string {
 	if a, err := netip.ParseAddr(address); err == nil && a.Is6() {
 		return address
@@ -146,6 +152,8 @@ func reimageNode(c *call) error {
 	return c.acted(http.StatusAccepted)
 }
 
+// disableScheduling gives the node no more tasks; what becomes of those that it has
+// is the option of the body. A node has no stamp, and so no conditions.
 func disableScheduling(c *call) error {
 	var body struct {
 		Option batch.DisableSchedulingOption `json:"nodeDisableSchedulingOption"`

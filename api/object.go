@@ -76,6 +76,7 @@ func (o *object) text() jsontext.Value {
 	return append(b, '}')
 }
 
+// arrayText is parseArray the other way round.
 func arrayText(items []jsontext.Value) jsontext.Value {
 	return append(append([]byte{'['}, bytes.Join(rawItems(items), []byte{','})...), ']')
 }
@@ -88,6 +89,8 @@ func rawItems(items []jsontext.Value) [][]byte {
 	return raw
 }
 
+// index looks at one member after the other: objects of the protocol are small,
+// and the order of their text has to be kept.
 func (o *object) index(name string) int {
 	for i := range o.members {
 		if o.members[i].name == name {

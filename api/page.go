@@ -30,6 +30,8 @@ func (c *call) page(most int) (control.Query, error) {
 		}
 		q.Max = int(n)
 	}
+	// Options of OData that clients know from elsewhere are refused rather than
+	// ignored: a list that comes in another order than asked for looks right.
 	for _, name := range []string{"$orderby", "$top", "$skip", "$count", "$search", "$inlinecount"} {
 		if c.query[name] != "" {
 			return q, badParameter(name, c.query[name], "The option is not part of the protocol; lists have $filter, $select and maxresults")
@@ -43,6 +45,13 @@ func (c *call) page(most int) (control.Query, error) {
 const itemsAtOnce = 32
 
 // list answers with a page of items; show gives the protocol's form of one.
+//
+// An item is written in one of three ways, the cheapest that will do: as it is,
+// in the newest version and whole; its selected members alone, see projection; or
+// encoded, rewritten for the version and cut to the selection.
+//
+// The page is complete before its first byte goes out. An error in its last item
+// is thus still an error and not half a list.
 func list[T any](c *call, k kind, metadata string, page control.Page[T], show func(*call, *T) any) error {
 	selected, err := c.selection(k)
 	if err != nil {

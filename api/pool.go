@@ -32,10 +32,14 @@ type resource struct {
 	CreationTime batch.Time `json:"creationTime"`
 }
 
+// resource is made of the stamp, the one number from which the ETag and the time
+// of the last change follow; at is where the resource is, without the host.
 func (c *call) resource(at string, s batch.Stamp, created time.Time) resource {
 	return resource{URL: c.url(at), ETag: s.ETag(), LastModified: batch.At(s.Modified()), CreationTime: batch.At(created)}
 }
 
+// showPool fills the answer from the pool, whose copy it may change: nobody else
+// has it.
 func showPool(c *call, p *batch.Pool) any {
 	p.StartTask = c.showStartTask(p.StartTask)
 	p.VMSize = strings.ToLower(p.VMSize) // it may have been added before that was seen to
@@ -77,6 +81,8 @@ func (c *call) showStartTask(t *batch.StartTask) *batch.StartTask {
 
 func poolPath(id batch.PoolID) string { return "pools/" + url.PathEscape(string(id)) }
 
+// addPool, like every handler here, leaves to package batch what a pool may be and
+// to control whether there may be one more.
 func addPool(c *call) error {
 	var spec batch.PoolSpecification
 	if err := c.decode(kindPool, &spec); err != nil {
@@ -106,6 +112,8 @@ func getPool(c *call) error {
 	return c.element(kindPool, answer)
 }
 
+// poolExists is getPool without the pool: the stamp alone tells whether a copy is
+// still right.
 func poolExists(c *call) error {
 	pool, err := c.Control.Pool(c.context(), c.account, c.pool())
 	if err != nil {
@@ -153,6 +161,7 @@ type poolReplacement struct {
 	CertificateReferences        []batch.Opaque        `json:"certificateReferences"`
 }
 
+// replacePool sets what the body leaves out to nothing, which a patch does not.
 func replacePool(c *call) error {
 	var r poolReplacement
 	conditions, err := c.decodeConditional(kindPool, &r)
@@ -169,6 +178,8 @@ func replacePool(c *call) error {
 	return c.changed(http.StatusNoContent, stamp)
 }
 
+// deletePool answers when the pool is on its way out and no longer takes work. Its
+// nodes leave later, and it is there until they have.
 func deletePool(c *call) error {
 	conditions, err := c.conditions()
 	if err != nil {
@@ -180,6 +191,8 @@ func deletePool(c *call) error {
 	return c.writeDone(http.StatusAccepted)
 }
 
+// resizePool sets the target. How far the pool is with it shows in its allocation
+// state, which clients wait for.
 func resizePool(c *call) error {
 	var resize batch.PoolResize
 	conditions, err := c.decodeConditional(kindPool, &resize)
@@ -193,6 +206,8 @@ func resizePool(c *call) error {
 	return c.changed(http.StatusAccepted, stamp)
 }
 
+// stopResize answers at once. The pool is steady when it has stopped, which clients
+// wait for as they wait for the resize.
 func stopResize(c *call) error {
 	conditions, err := c.conditions()
 	if err != nil {

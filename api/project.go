@@ -51,6 +51,7 @@ func membersOf(t reflect.Type) []answerMember {
 // encoded: of a thousand tasks that is what counts.
 type projection []projectedMember
 
+// projectedMember is a selected member, whole or in part.
 type projectedMember struct {
 	answerMember
 	sub odata.Selection // of the member's own members
@@ -101,6 +102,8 @@ func (p projection) write(b *bytes.Buffer, answer any) error {
 	return nil
 }
 
+// writeValue writes a member that was selected whole without a detour; of one that
+// was selected in part all is encoded first. Such members are small.
 func (m *projectedMember) writeValue(b *bytes.Buffer, f reflect.Value) error {
 	if m.sub.All() {
 		return json.MarshalWrite(b, f.Addr().Interface())

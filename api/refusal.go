@@ -32,6 +32,9 @@ func compileRefusals(version string) map[kind]*refusal {
 	return all
 }
 
+// compileRefusal makes that of one kind, and before it those of its parts, each
+// once: kinds stand in several others. A kind in which the version lacks nothing
+// has none, nor does it show in the kinds that it is part of.
 func compileRefusal(version string, k kind, all map[kind]*refusal) *refusal {
 	if r, done := all[k]; done {
 		return r

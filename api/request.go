@@ -17,7 +17,9 @@ import (
 	"github.com/batchyard/batchyard/gate"
 )
 
-// call is one request on its way through the package.
+// call is one request on its way through the package. It lives on the goroutine
+// of the request and is not used after ServeHTTP, with which all that it holds is
+// given back: buffer, memory, place.
 type call struct {
 	*server
 	w http.ResponseWriter
@@ -63,6 +65,8 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const maxKept = 64 << 10
 
+// getBuffer gives an empty buffer, for putBuffer when nobody reads from it any
+// more.
 func getBuffer() *bytes.Buffer { return bodies.Get().(*bytes.Buffer) }
 
 func putBuffer(b *bytes.Buffer) {
@@ -72,6 +76,8 @@ func putBuffer(b *bytes.Buffer) {
 	}
 }
 
+// begin sets the headers that every answer has before anything can go wrong, so that
+// errors have them too.
 func (s *server) begin(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{server: s, w: w, r: r, id: uuid.NewString(), start: s.Now(), base: s.BaseURL(r), version: &version{}}
 	c.setCommonHeaders()
@@ -118,7 +124,10 @@ func badQuery() error {
 	return batch.Errorf(batch.CodeInvalidURI, "The query of the request is not well encoded.")
 }
 
-// setDeadline bounds the call by the timeout parameter, in seconds.
+// setDeadline bounds the call by the timeout parameter, in seconds. Of a streaming
+// call it bounds only the time up to the first byte: how long a file takes depends
+// on who reads it. That a caller may ask for more than the limit and gets the limit
+// is how the service does it.
 func (c *call) setDeadline() (context.CancelFunc, error) {
 	limit := defaultTimeout
 	if text := c.query["timeout"]; text != "" {
@@ -187,6 +196,7 @@ func (c *call) end() {
 	}
 }
 
+// observe counts by pattern and not by path, whose names have no end.
 func (c *call) observe() {
 	operation, status := "unknown", c.status
 	if c.route != nil {

@@ -46,7 +46,8 @@ func localName(host string) bool {
 	return strings.EqualFold(name, "localhost") || strings.HasSuffix(strings.ToLower(name), ".localhost")
 }
 
-// metadata is the odata.metadata of an answer.
+// metadata is the odata.metadata of an answer, by which some clients tell what
+// they have been given. There is no document at the address.
 func (c *call) metadata(of string) string { return c.url("$metadata#" + of) }
 
 // writeHead begins an answer. The work is done then, and how long the caller

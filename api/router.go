@@ -37,6 +37,7 @@ type router struct {
 	routes  map[string]*route
 }
 
+// newRouter makes the tree of a table, whose rows it goes on pointing to.
 func newRouter(table []route) *router {
 	root := &router{}
 	for i := range table {
@@ -45,6 +46,8 @@ func newRouter(table []route) *router {
 	return root
 }
 
+// add makes the branches of a pattern that are missing. Parameters of all patterns
+// at a place are one branch: their names are for the reader of the table.
 func (t *router) add(r *route) {
 	segments := strings.Split(r.pattern, "/")
 	for i, segment := range segments {
@@ -79,6 +82,11 @@ func (t *router) add(r *route) {
 
 // find gives the operations at a path by method, and the parameters, still
 // escaped. The path has no slash at its beginning.
+//
+// A literal segment goes before a parameter, and there is no way back: no pattern
+// of the table needs one, and a path costs as much as it has segments. Whatever
+// follows a folder of files is a name, with its slashes, so that "rest" is taken
+// wherever there is one. A parameter is never empty: pools//nodes is nothing.
 func (t *router) find(path string) (routes map[string]*route, params []string) {
 	rest := path
 	for {

@@ -2,6 +2,7 @@ package api
 
 import "net/http"
 
+// Methods, in words short enough for a table.
 const (
 	get    = http.MethodGet
 	head   = http.MethodHead

@@ -71,6 +71,8 @@ func keepSelected(s odata.Selection, text jsontext.Value) (jsontext.Value, error
 	return bytes.TrimSpace(b.Bytes()), nil
 }
 
+// copySelected copies a value without what was not selected. A list is nothing of
+// its own here: what holds of a member holds of each item in it.
 func copySelected(e *jsontext.Encoder, d *jsontext.Decoder, s odata.Selection) error {
 	k := d.PeekKind()
 	if s.All() || (k != jsontext.KindBeginObject && k != jsontext.KindBeginArray) {

@@ -24,6 +24,8 @@ type difference struct {
 	unknown, old []string
 }
 
+// holds compares by text, which is by date; a bound without the number of the
+// protocol comes before all versions of its day.
 func (d difference) holds(version string) bool {
 	return (d.since == "" || version >= d.since) && (d.before == "" || version < d.before)
 }
@@ -60,7 +62,8 @@ func removed(k kind, since string, names ...string) difference {
 	return d
 }
 
-// hidden says that members are not shown before a version.
+// hidden says that members are not shown before a version. By itself it
+// is for members of answers, which nobody sends.
 func hidden(k kind, before string, names ...string) difference {
 	return difference{kind: k, before: before, down: func(o *object) {
 		for _, name := range names {
@@ -96,7 +99,7 @@ func (d difference) from(since string) difference {
 }
 
 // version is one published api-version with the rewrites it needs, and what it
-// does not have.
+// does not have. It is made once and never changes.
 type version struct {
 	name     string
 	shapes   map[kind]*shape
@@ -112,7 +115,8 @@ func (v *version) hasOld(name string) bool {
 }
 
 // shape rewrites objects of a kind for one version. A nil shape means that
-// nothing differs.
+// nothing differs. Rewrites see a JSON object and no type of package batch: these
+// are of the newest version, and have no place for what older ones had.
 type shape struct {
 	changes []difference
 	parts   map[string]*shape
@@ -158,7 +162,9 @@ func (v *version) compile(k kind) *shape {
 	return s
 }
 
-// down rewrites an answer for the version.
+// down rewrites an answer for the version. Parts are found by their newest
+// names, which they have until the object itself is rewritten: so they come first
+// here, and last on the way up.
 func (s *shape) down(v jsontext.Value) (jsontext.Value, error) {
 	o, ok, err := parseObject(v)
 	if err != nil || !ok {
@@ -175,7 +181,8 @@ func (s *shape) down(v jsontext.Value) (jsontext.Value, error) {
 	return o.text(), nil
 }
 
-// up rewrites a request to the newest form. What is no JSON is refused.
+// up rewrites a request to the newest form. What is no JSON is refused. Names that
+// the version does not have yet were refused before, see refusal: here they pass.
 func (s *shape) up(v jsontext.Value) (jsontext.Value, error) {
 	o, ok, err := parseObject(v)
 	if err != nil || !ok {

@@ -45,6 +45,9 @@ const poolScopes = "2019-08-01"
 // since then show it. What older ones show is in versions.go.
 var defaultUser = &batch.UserIdentity{AutoUser: &batch.AutoUser{Scope: batch.ScopePool, ElevationLevel: batch.ElevationNonAdmin}}
 
+// showTask shows the specification as it was sent, with defaults filled in, and what
+// became of it beside it. What runs is an attempt of the task; its node is told only
+// once that attempt has begun.
 func showTask(c *call, t *batch.Task) any {
 	answer := &taskAnswer{
 		TaskSpecification: &t.TaskSpecification,
@@ -76,6 +79,8 @@ func taskPath(job batch.JobID, task batch.TaskID) string {
 	return jobPath(job) + "/tasks/" + url.PathEscape(string(task))
 }
 
+// addTask is for a task alone; clients with many use addTaskCollection, which costs
+// one commit for up to a hundred.
 func addTask(c *call) error {
 	var spec batch.TaskSpecification
 	if err := c.decode(kindTask, &spec); err != nil {
@@ -88,6 +93,8 @@ func addTask(c *call) error {
 	return c.created(taskPath(c.job(), spec.ID), stamp)
 }
 
+// getTask reads all of a task, its specification included. A client that polls
+// sends the ETag of its copy along and is told only that it is still right.
 func getTask(c *call) error {
 	if err := c.checkExpand(); err != nil {
 		return err
@@ -105,6 +112,8 @@ func getTask(c *call) error {
 	return c.element(kindTask, answer)
 }
 
+// listTasks reads of each task what the selection needs and no more: the whole
+// specification of a thousand tasks is most of the work of a page.
 func listTasks(c *call) error {
 	q, err := c.page(maxPage)
 	if err != nil {
@@ -243,6 +252,7 @@ func addTaskCollection(c *call) error {
 	}
 	answers := make([]addAnswer, 0, len(results)+len(refused))
 	for _, r := range results {
+		// Answers stand in the order of the request, the refused ones in their places.
 		for len(refused) > 0 && refused[0].at == len(answers) {
 			answers, refused = append(answers, c.showAdd(refused[0].AddResult)), refused[1:]
 		}
@@ -254,6 +264,8 @@ func addTaskCollection(c *call) error {
 	return list(c, kindOther, "taskaddresult", control.Page[addAnswer]{Items: answers}, func(_ *call, a *addAnswer) any { return a })
 }
 
+// showAdd is an error of one task as the whole request would have it, without its
+// status: the request has succeeded, and its answer says for each task how.
 func (c *call) showAdd(r control.AddResult) addAnswer {
 	if r.Err == nil {
 		modified := batch.At(r.Stamp.Modified())
@@ -276,6 +288,7 @@ func (c *call) showAdd(r control.AddResult) addAnswer {
 // come, and know them in lower case.
 const lowerWords = "2025-06-01"
 
+// in words a status for a version.
 func (s addStatus) in(v *version) addStatus {
 	if v.before(lowerWords) {
 		return s
@@ -293,6 +306,9 @@ type refusedTask struct {
 // decodeCollection reads tasks straight into specifications. If one of them is
 // wrong, all are read one by one to find which.
 func (c *call) decodeCollection(body []byte) (specs []batch.TaskSpecification, refused []refusedTask, err error) {
+	// The short way is for a version without rewrites, a body in which nothing
+	// points to a refusal, and no more tasks than there may be: what would have to
+	// be looked at task by task would be read twice.
 	if c.version.shapes[kindTask] == nil && !c.version.refusals[kindTask].mayApply(body) && c.measured.items <= maxCollection && !mayHaveNUL(body) {
 		var whole struct {
 			Value *[]batch.TaskSpecification `json:"value"`

@@ -89,7 +89,8 @@ const (
 )
 
 // parts says in which members of an object others of these kinds stand, alone
-// or in an array.
+// or in an array. A kind that is not named here is looked at only where it is the
+// body or the answer itself.
 var parts = map[kind]map[string]kind{
 	kindPool: {
 		"startTask": kindStartTask, "virtualMachineConfiguration": kindMachine, "cloudServiceConfiguration": kindCloudService,
@@ -125,7 +126,10 @@ var parts = map[kind]map[string]kind{
 	kindPoolNodeCounts: {"dedicated": kindNodeCounts, "lowPriority": kindNodeCounts},
 }
 
-// differences is where the versions part, in the names of the newest one.
+// differences is where the versions part, in the names of the newest one. Those of
+// one kind are applied in their order, down as well as up: where two of them touch
+// the same member, that order says which comes first. What a published version had
+// does not change any more, so that rows are added here and hardly ever changed.
 var differences = []difference{
 	renamed(kindPool, "taskSlotsPerNode", "maxTasksPerNode", "2020-09-01"),
 	renamed(kindPool, "targetDedicatedNodes", "targetDedicated", "2017-05-01"),

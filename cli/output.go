@@ -30,6 +30,7 @@ const (
 	formName  = "name"
 )
 
+// forms are all of them, the default first.
 var forms = []string{formTable, formJSON, formLines, formYAML, formTSV, formName}
 
 // outputFlags are the flags that say how results are printed.
@@ -49,6 +50,7 @@ type output struct {
 	to    io.Writer
 }
 
+// open checks form and query before the service is asked for anything.
 func (f *outputFlags) open(p Process) (output, error) {
 	o := output{form: f.form, to: p.Stdout}
 	if !slices.Contains(forms, f.form) {
@@ -287,6 +289,8 @@ func cellsOf(row any) []string {
 	return cells
 }
 
+// cellOf is one part as it is shown between tabs: a text without its quotes,
+// anything else as JSON.
 func cellOf(part any) string {
 	switch part := part.(type) {
 	case nil:
@@ -298,6 +302,7 @@ func cellOf(part any) string {
 	return string(text)
 }
 
+// print tells of a reader that went away, on which a list ends.
 func (o *output) print(line string) error {
 	_, err := fmt.Fprintln(o.to, line)
 	return err
@@ -314,6 +319,8 @@ func printable(text string) string {
 	}, text)
 }
 
+// orDash keeps a column of a table from being empty, which programs that split
+// lines at blanks would not see.
 func orDash(text string) string {
 	if text == "" {
 		return "-"

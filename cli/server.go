@@ -33,6 +33,8 @@ docs/configuration.md. A minimal one:
 	return command
 }
 
+// runServer is the whole life of a server. What is wrong with the configuration is
+// said before anything is opened.
 func runServer(ctx context.Context, p Process, path string) error {
 	relax()
 	if path == "" {

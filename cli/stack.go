@@ -103,6 +103,8 @@ func (s *stack) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// openStore opens what is kept, and with it takes the data folder and the database
+// for this server alone.
 func (s *stack) openStore(ctx context.Context) error {
 	place := site.Place{Data: s.config.Data, Database: s.config.Database}
 	var err error
@@ -119,6 +121,8 @@ func (s *stack) openStore(ctx context.Context) error {
 	return nil
 }
 
+// openPorts takes the ports before anything runs, so that a server that cannot be
+// reached does no work either. Each has its own bound of connections.
 func (s *stack) openPorts(ctx context.Context) error {
 	config, err := s.secure()
 	if err != nil {
@@ -214,6 +218,8 @@ func (s *stack) run(ctx context.Context) error {
 	duties := upkeep.New(upkeep.Options{DB: s.db, Control: s.control, Nodes: s.nodes, Log: s.log})
 	loop := scheduler.New(scheduler.Options{DB: s.db, Control: s.control, Log: s.log, Metrics: s.registry})
 
+	// The loops outlive ctx, which ends the taking of requests: what has been
+	// accepted by then is still worked on.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	loops, working := errgroup.WithContext(working)
@@ -256,6 +262,8 @@ func (s *stack) run(ctx context.Context) error {
 	return errors.Join(err, loops.Wait())
 }
 
+// provider makes what runs the nodes of this machine. They are processes of this
+// same program, which is found by its own path.
 func (s *stack) provider() (*fleet.Local, error) {
 	executable, err := os.Executable()
 	if err != nil {
@@ -295,6 +303,8 @@ const (
 	debugConnections = 64
 )
 
+// servers are those of the API, of storage and, if there is one, of the operator.
+// polls ends requests that wait for news.
 func (s *stack) servers(polls context.Context) []boundServer {
 	// Only HTTP/1.1, which every client of the protocol speaks: there one
 	// connection has one request, so that what bounds one bounds the other.
@@ -387,6 +397,9 @@ func endable(polls context.Context, handler http.Handler) http.Handler {
 	})
 }
 
+// healthHandler tells that the process lives, and apart from it that the database
+// answers: who starts a server again goes by the first, who sends it work by the
+// second.
 func (s *stack) healthHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -404,6 +417,7 @@ func (s *stack) healthHandler() http.Handler {
 	return mux
 }
 
+// debugHandler adds profiles to what the API's port tells of health.
 func (s *stack) debugHandler() http.Handler {
 	mux := profileHandler()
 	mux.Handle("/", s.healthHandler())
