@@ -213,6 +213,7 @@ func quiet(ctx context.Context, err error) error {
 func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Time) error {
 	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	a.working = working
+	defer a.desk.keepOwed() // when nothing changes any more
 	defer a.work.Wait()
 	defer stop(errStopping)
 	a.work.Go(a.disk.run)
@@ -220,9 +221,9 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 	c := newCalls(a)
 	c.apply(orders, call{sent: sent})
 	err := c.serve(ctx)
-	defer a.desk.keepOwed() // when nothing changes any more
 	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || errors.Is(err, ErrLost) || ctx.Err() != nil && a.KillTasksOnStop {
 		stop(errStopping)
+		a.desk.keepOwed() // before the keeper forgets it
 		a.shutdown(ctx)
 	}
 	return err

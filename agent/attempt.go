@@ -58,6 +58,9 @@ type attempt struct {
 	// adopted tells that an earlier agent started its process, which the
 	// keeper still has.
 	adopted bool
+	// launched: its process is known to have been started; only its goroutine
+	// asks. unbegun: the agent stopped before, so the next one begins it.
+	launched, unbegun bool
 	// alive: has a goroutine.
 	alive bool
 	// lined: has been lined up and has no slot yet.
@@ -165,6 +168,7 @@ func (t *attempt) perform(ctx context.Context) *batch.Outcome {
 	}
 	c.began = a.desk.running(t)
 	outcome := c.perform(ctx)
+	t.launched = c.launched
 	if outcome == nil {
 		if c.lost {
 			a.desk.lost(t)

@@ -47,6 +47,8 @@ type command struct {
 	// room and yields are those of run.Spec.
 	room   int
 	yields bool
+	// launched tells that the process is known to have been started.
+	launched bool
 	// lost tells that all that ran on the node is gone with its keeper.
 	lost bool
 	// spec is what to start, once that is prepared.
@@ -142,6 +144,7 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 			return c.notStarted(err)
 		}
 	}
+	c.launched = true
 	c.agent.starts.began()
 	result, err := c.wait(ctx, process)
 	c.lost = errors.Is(err, run.ErrKeeperLost) || err == nil && result.Reason == run.Lost

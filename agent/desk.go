@@ -27,7 +27,8 @@ type desk struct {
 	// orphans are processes of an earlier agent, and when they began, until
 	// the first orders say which of them are still wanted.
 	orphans map[string]run.Started
-	// owed are the results that an earlier agent could not hand over.
+	// owed is what an earlier agent could not hand over: results, and attempts
+	// that it called running before their processes were started.
 	owed     map[attemptID]batch.TaskReport
 	removing map[int64]batch.Removal
 	removed  map[int64]bool
@@ -223,12 +224,14 @@ func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
 }
 
 // accept takes a new attempt. One that an earlier agent began goes on; one that
-// was begun and is not here any more is given back.
+// was begun and is not here any more is given back, unless the agent said that
+// nothing of it has run.
 func (d *desk) accept(o *batch.TaskOrder) {
 	id := attemptID{o.Job, o.Task, o.Attempt}
 	t := &attempt{agent: d.agent, id: id, run: o.Run, phase: batch.PhaseHeld, slot: -1, finished: make(chan struct{})}
 	d.attempts = append(d.attempts, t)
-	if owed, ok := d.owed[id]; ok {
+	owed, told := d.owed[id]
+	if told && owed.Phase == batch.PhaseEnded {
 		delete(d.orphans, id.String())
 		t.phase, t.start, t.outcome = batch.PhaseEnded, owed.Start, owed.Outcome
 		d.agent.note(soon)
@@ -246,7 +249,7 @@ func (d *desk) accept(o *batch.TaskOrder) {
 		t.adopted = true
 		t.begin(d.agent.began(began))
 		d.start(t, -1)
-	} else if o.Started {
+	} else if o.Started && !told {
 		t.phase, t.died = batch.PhaseReleased, batch.DeathLost
 		d.agent.note(soon)
 	}
@@ -424,6 +427,7 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 	d.vacate(t)
 	switch {
 	case d.agent.working.Err() != nil:
+		t.unbegun = t.phase == batch.PhaseRunning && !t.launched
 	case t.unwanted:
 		d.attempts = slices.DeleteFunc(d.attempts, func(other *attempt) bool { return other == t })
 		d.agent.keeper.Forget(t.id.String())

@@ -288,7 +288,7 @@ func describe(name string, info fs.FileInfo) batch.File {
 		Name: name, IsDirectory: info.IsDir(), Size: info.Size(), Modified: batch.At(info.ModTime()), Created: batch.At(info.ModTime()),
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		f.Mode = stat.Mode
+		f.Mode = uint32(stat.Mode) //nolint:unconvert // 16 bits wide elsewhere
 	}
 	if !f.IsDirectory {
 		f.ContentType = mime.TypeByExtension(path.Ext(name))

@@ -3,9 +3,13 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,6 +58,29 @@ func TestRestart(t *testing.T) {
 		r := n.result(attempt)
 		if got := summarize(n.outcome(attempt)); got.Exit != 6 || r.Start == nil {
 			t.Errorf("reported as %+v, %+v", r, got)
+		}
+	})
+
+	t.Run("a task of which only files have been fetched is begun by the next agent", func(t *testing.T) {
+		t.Parallel()
+		var asked atomic.Int32
+		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1) == 1 {
+				<-r.Context().Done() // the first agent does not get it
+				return
+			}
+			fmt.Fprint(w, "content")
+		}))
+		t.Cleanup(web.Close)
+		n := newNode(t, allow(host(web)))
+		attempt := n.add("t", fetching(batch.ResourceFile{HTTPURL: web.URL + "/input", FilePath: "input"}))
+		n.phase("t", batch.PhaseRunning)
+		n.restart()
+		if got := summarize(n.outcome(attempt)); got != (summary{}) {
+			t.Errorf("outcome is %+v", got)
+		}
+		if got := n.text(n.place("t", "stdout.txt")); !strings.Contains(got, "content") {
+			t.Errorf("output is %q", got)
 		}
 	})
 

@@ -10,9 +10,12 @@ import (
 	"github.com/batchyard/batchyard/batch"
 )
 
-// owedName is the file with the results that an agent could not hand over
-// before it ended, for the next one. Results of processes alone are also at the
-// keeper, but an agent that gives up for want of a server ends its keeper too.
+// owedName is the file with what an agent could not hand over before it ended,
+// for the next one: results, and which attempts it had called running although
+// their processes were still to be started. Those are begun by the next agent;
+// it would take them for lost, since the keeper does not have them. Results of
+// processes alone are also at the keeper, but an agent that gives up for want of
+// a server ends its keeper too.
 const owedName = "owed.json"
 
 // readOwed reads what an agent before this one owed, by attempt. What cannot be
@@ -36,14 +39,20 @@ func readOwed(a *Agent) map[attemptID]batch.TaskReport {
 	return owed
 }
 
-// keepOwed writes down the results that the server has not taken, or removes
-// the file if there are none.
+// keepOwed writes down the results that the server has not taken and the attempts
+// that are to be begun, or removes the file if there are none.
 func (d *desk) keepOwed() {
 	d.mu.Lock()
 	var reports []batch.TaskReport
 	for _, t := range d.attempts {
-		if t.phase == batch.PhaseEnded && !t.unwanted {
+		switch {
+		case t.unwanted:
+		case t.phase == batch.PhaseEnded:
 			reports = append(reports, t.report())
+		case t.unbegun:
+			reports = append(reports, batch.TaskReport{
+				Job: t.id.job, Task: t.id.task, Attempt: t.id.attempt, Phase: batch.PhaseHeld,
+			})
 		}
 	}
 	d.mu.Unlock()
@@ -55,7 +64,7 @@ func (d *desk) keepOwed() {
 		err = writeDurably(path, reports)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.agent.Log.Error("results not written down for the next agent", "tasks", len(reports), "err", err)
+		d.agent.Log.Error("what is owed not written down for the next agent", "tasks", len(reports), "err", err)
 	}
 }
 

@@ -26,10 +26,10 @@ func TestRetry(t *testing.T) {
 	needMarks(t)
 	var asked atomic.Int32
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, asked.Add(1))
 		if r.URL.Path == "/missing" {
 			w.WriteHeader(http.StatusNotFound)
 		}
+		fmt.Fprint(w, asked.Add(1))
 	}))
 	t.Cleanup(web.Close)
 	n := newNode(t, allow(host(web)))
