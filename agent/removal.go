@@ -9,7 +9,7 @@ func covers(r batch.Removal, id attemptID) bool {
 	return r.Job == id.job && (r.Task == "" || r.Task == id.task)
 }
 
-// takeRemovals starts removals that are new and forgets those acknowledged.
+// takeRemovals starts removals that are new and forgets those whose receipt has come.
 // The caller holds the lock.
 func (d *desk) takeRemovals(orders batch.NodeOrders) {
 	wanted := make(map[int64]bool, len(orders.Removals))

@@ -24,6 +24,7 @@ type accounts struct {
 	served map[string]auth.Keys // guarded by mu
 }
 
+// get gives the keys of an account that is served, for each request.
 func (a *accounts) get(name string) (auth.Keys, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -31,6 +32,8 @@ func (a *accounts) get(name string) (auth.Keys, bool) {
 	return keys, ok
 }
 
+// put serves an account, or gives it other keys: requests that are signed with the
+// old ones are refused from then on.
 func (a *accounts) put(name string, keys auth.Keys) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

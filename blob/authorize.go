@@ -11,6 +11,8 @@ import (
 // if it was made with Shared Key, else what the SAS says.
 type grant struct{ sas *auth.SAS }
 
+// allow fails unless the signature allows one of the permissions in anyOf at a
+// level. Whoever has the account's key may do everything.
 func (g grant) allow(level auth.Level, anyOf string) error {
 	if g.sas == nil {
 		return nil

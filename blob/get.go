@@ -72,6 +72,7 @@ func (r *content) find(tx *store.Tx) error {
 	return err
 }
 
+// add notes a piece to be sent, and its file, which must not be removed before.
 func (r *content) add(file string, offset, length int64) {
 	r.pieces = append(r.pieces, piece{file, offset, length})
 	r.files = append(r.files, file)

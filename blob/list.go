@@ -74,6 +74,8 @@ func readListing(c *call) (listing, error) {
 // more than letters and digits.
 func writeMarker(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
 
+// readMarker takes only what could be a name: a marker is the caller's to make up,
+// and goes into a statement and from there into the order of names.
 func readMarker(marker string) (name string, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(marker)
 	return string(b), err == nil && len(b) <= maxNameBytes && utf8.Valid(b) && !slices.Contains(b, 0)

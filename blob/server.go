@@ -243,6 +243,8 @@ func (c *call) allowWrite(bytes int64) {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(allowance(bytes)))
 }
 
+// allowance is how long the slowest client that is served may take for so many
+// bytes.
 func allowance(bytes int64) time.Duration {
 	return patience + time.Duration(max(bytes, 0)/slowest)*time.Second
 }

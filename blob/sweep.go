@@ -76,6 +76,8 @@ func (s *Server) sweepRows(ctx context.Context) error {
 	return errors.Join(s.sweepContainers(ctx), s.sweepBlocks(ctx))
 }
 
+// sweepContainers empties containers that were deleted, a slice an update, so that
+// nobody waits long for the writer, however much was in them.
 func (s *Server) sweepContainers(ctx context.Context) error {
 	var dropped []string
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -108,6 +110,8 @@ func (s *Server) purge(ctx context.Context, id string) (done bool, err error) {
 	return done, err
 }
 
+// sweepBlocks removes blocks that no block list took up, with the age that the
+// service gives them.
 func (s *Server) sweepBlocks(ctx context.Context) error {
 	for done := false; !done; {
 		var freed []string
@@ -151,6 +155,8 @@ type garbage struct {
 	names  []string // of the first of these
 }
 
+// findGarbage looks through all files that are older than any upload may take. A
+// younger one may be waiting for its row.
 func (s *Server) findGarbage(ctx context.Context) (g garbage, err error) {
 	var batch []string
 	for file, err := range s.bytes.Old(ctx, s.now().Add(-orphanAge)) {

@@ -28,6 +28,7 @@ type taskLog struct {
 	at int64
 }
 
+// log is a file of a task, to be copied to a writer from its beginning.
 func (s *session) log(job batch.JobID, task batch.TaskID, name string, to io.Writer) *taskLog {
 	return &taskLog{session: s, path: taskPath(job, task) + "/files/" + url.PathEscape(name), to: to}
 }

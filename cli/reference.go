@@ -89,6 +89,7 @@ type created struct {
 // errNone is the answer to 'last' where there is nothing.
 var errNone = errors.New("there is none")
 
+// newestJob puts the id of a job in the place of 'last', and leaves any other.
 func (s *session) newestJob(ctx context.Context, job batch.JobID) (batch.JobID, error) {
 	if job != last {
 		return job, nil
@@ -100,6 +101,7 @@ func (s *session) newestJob(ctx context.Context, job batch.JobID) (batch.JobID, 
 	return batch.JobID(id), err
 }
 
+// newestTask is the id of the task of a job that was added last.
 func (s *session) newestTask(ctx context.Context, job batch.JobID) (batch.TaskID, error) {
 	id, err := s.newest(ctx, "/jobs/"+url.PathEscape(string(job))+"/tasks")
 	if errors.Is(err, errNone) {
@@ -108,6 +110,8 @@ func (s *session) newestTask(ctx context.Context, job batch.JobID) (batch.TaskID
 	return batch.TaskID(id), err
 }
 
+// newest looks through a whole list, since the protocol has lists in no order but
+// that of ids. Of things added at the same moment it is the first in the list.
 func (s *session) newest(ctx context.Context, path string) (string, error) {
 	var newest created
 	query := url.Values{"$select": {"id,creationTime"}}
@@ -125,6 +129,7 @@ func (s *session) newest(ctx context.Context, path string) (string, error) {
 	return newest.ID, nil
 }
 
+// jobPath is the path of a job in the protocol, whatever is in its id.
 func jobPath(job batch.JobID) string { return "/jobs/" + url.PathEscape(string(job)) }
 
 func taskPath(job batch.JobID, task batch.TaskID) string {

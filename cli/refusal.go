@@ -65,6 +65,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
+// exitCodeOfStatus tells scripts apart what they can do something about: what is not
+// there, who may not, what another state forbids, and what is worth another try.
 func exitCodeOfStatus(status int) int {
 	switch status {
 	case http.StatusNotFound:
@@ -91,6 +93,9 @@ func explain(err error) string {
 	return err.Error()
 }
 
+// explainRefusal has what the service said, a fact a line, and what to look at
+// where the service cannot know it. The request's id comes last: it is for whoever
+// reads the server's log.
 func explainRefusal(r *client.Refusal) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", r.Err.Code, printable(r.Err.Message))
@@ -106,6 +111,8 @@ func explainRefusal(r *client.Refusal) string {
 	return b.String()
 }
 
+// explainUnreachable is for what went wrong before there was an answer. The two
+// cases that everybody meets once are told with what to do about them.
 func explainUnreachable(failed *url.Error) string {
 	endpoint := failed.URL
 	if u, err := url.Parse(failed.URL); err == nil {

@@ -65,6 +65,8 @@ func (f *shownFlags) add(command *cobra.Command) {
 	f.output.add(command)
 }
 
+// open makes the session and its output. What is wrong with either is a matter of
+// the command line, and has the exit code of one.
 func (f *shownFlags) open(p Process) (*session, error) {
 	s, err := f.sessionFlags.open(p)
 	if err != nil {

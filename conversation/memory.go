@@ -29,10 +29,10 @@ type contact struct {
 	// known is what the node should be doing as of the newest revision that was
 	// seen, nil if none was.
 	known *account
-	// acked is the highest revision of this epoch that the agent has applied, and
+	// confirmed is the highest revision of this epoch that the agent has applied, and
 	// told the highest that it was answered with. removals is the highest number
 	// of those that it has got.
-	acked, told, removals int64
+	confirmed, told, removals int64
 }
 
 // call is a Sync that waits for something to tell.
@@ -103,13 +103,13 @@ func (c *memory) leave(call *nodeCall, committed bool) {
 	}
 	r := call.report
 	if entry.instance != r.Instance {
-		entry.acked, entry.told, entry.removals = 0, 0, 0
+		entry.confirmed, entry.told, entry.removals = 0, 0, 0
 	}
 	if entry.instance != r.Instance || r.Number == 0 || r.Number > entry.number {
 		entry.instance, entry.number = r.Instance, r.Number
 	}
 	if r.Epoch == call.room.epoch {
-		entry.acked, entry.removals = max(entry.acked, r.Revision), max(entry.removals, r.RemovalsTo)
+		entry.confirmed, entry.removals = max(entry.confirmed, r.Revision), max(entry.removals, r.RemovalsTo)
 	}
 }
 
@@ -145,7 +145,7 @@ func (c *memory) endLoss(node batch.NodeID, lost bool) {
 // node, unbound from it or asked back, so what was read once at a revision need
 // not be read again. That a task has begun does not raise it; whoever relies on
 // a task's state reads the task.
-func (c *memory) recall(node batch.NodeID, instance string) (known *account, acked, told, removals int64) {
+func (c *memory) recall(node batch.NodeID, instance string) (known *account, confirmed, told, removals int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.nodes[node]
@@ -155,7 +155,7 @@ func (c *memory) recall(node batch.NodeID, instance string) (known *account, ack
 	if entry.instance != instance {
 		return entry.known, 0, 0, 0
 	}
-	return entry.known, entry.acked, entry.told, entry.removals
+	return entry.known, entry.confirmed, entry.told, entry.removals
 }
 
 // remember keeps what a node should be doing. It must be on disk. Told is the
@@ -178,7 +178,7 @@ func (c *memory) behind(node batch.NodeID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.nodes[node]
-	return entry != nil && entry.told > entry.acked
+	return entry != nil && entry.told > entry.confirmed
 }
 
 // expect counts a node as heard at a time unless it was heard already.

@@ -24,11 +24,11 @@ type hearing struct {
 	stale   bool // a newer report came before it
 
 	// known is what is remembered of the node's orders, of which the agent has
-	// applied acked, was told told, and has the removals up to a number.
-	known                 *account
-	acked, told, removals int64
-	settled               map[int64]bool // sequences of attempts that the report ends
-	next                  *account       // what is to be remembered
+	// applied confirmed, was told told, and has the removals up to a number.
+	known                     *account
+	confirmed, told, removals int64
+	settled                   map[int64]bool // sequences of attempts that the report ends
+	next                      *account       // what is to be remembered
 
 	unsaved          bool // it has news, and this transaction does not write them
 	changed          bool // something of the node itself

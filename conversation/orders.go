@@ -66,7 +66,7 @@ func (h *hearing) since(now *account, must urgency) (int64, bool) {
 	if !r.Changes || r.Whole || r.Revision == 0 || r.Epoch != h.room.epoch {
 		return 0, false
 	}
-	since := max(r.Revision, h.acked)
+	since := max(r.Revision, h.confirmed)
 	if must == ifUntold {
 		since = max(since, h.told)
 	}

@@ -329,7 +329,7 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 	}
 	stale := c.room.memory.stale(c.node, c.report)
 	h := &hearing{Ledger: c.room.control.Ledger(tx, n.Account), room: c.room, tx: tx, node: n, report: c.report, untaken: c.untaken, stale: stale}
-	h.known, h.acked, h.told, h.removals = c.room.memory.recall(c.node, c.report.Instance)
+	h.known, h.confirmed, h.told, h.removals = c.room.memory.recall(c.node, c.report.Instance)
 	if h.known.revision == n.Revision {
 		h.holds = h.known.tasks()
 		return h, nil
