@@ -73,17 +73,19 @@ nodes, and prints a line for each thing that is wrong: what, where, and what
 --repair would do about it. It may be used while the server runs and changes
 nothing then.
 
---repair does it. Stop the server first; nodes may go on. It deletes no file and no
-folder but moves it aside, into aside-TIME beside the others, and keeps a copy of
-a database that it changes. Where a blob has lost its bytes, --repair can only
-delete the blob: restore a backup instead if you have one. When most files are
-missing, or most rows, they are more likely elsewhere than lost, and --repair does
-nothing unless --lost says that they are. After it has queued tasks again, the next server waits for a node's
-lease before it starts any, so that none runs twice.
+--repair does it. Stop the server first; nodes may go on. It deletes no file and
+no folder but moves it aside, into aside-TIME beside the others, and keeps a
+copy of a database that it changes. Where a blob has lost its bytes, --repair
+can only delete the blob: restore a backup instead if you have one. When most
+files are missing, or most rows, they are more likely elsewhere than lost, and
+--repair does nothing unless --lost says that they are. After it has queued
+tasks again, the next server waits for a node's lease before it starts any, so
+that none runs twice.
 
 A killed server may leave files and folders of which no row speaks, and a server
 clears them up by itself. They count as wrong only when they are older than
---grace, are shown as notes until then, and --repair moves them aside at any age.
+--grace, are shown as notes until then, and --repair moves them aside at any
+age.
 
 The exit code is 0 if all is well or was mended, 1 if something is wrong or the
 check failed, and 2 for a wrong call.`,

@@ -20,12 +20,13 @@ that it names, the keys of the local authority and, with --config, the
 configuration. The server goes on; blobs deleted meanwhile leave the disk later.
 
 DEST has its name only once it is complete and on disk; a backup that is cut off
-leaves DEST.partial-…, to be deleted. It holds account keys: it is for its owner's
-eyes only, keep it so. 'sha256sum -c SHA256SUMS' checks it where it lies.
+leaves DEST.partial-…, to be deleted. It holds account keys: it is for its
+owner's eyes only, keep it so. 'sha256sum -c SHA256SUMS' checks it where it
+lies.
 
 The database is copied as an SQLite file, also from PostgreSQL, and can be
 restored to either. Files that tasks left on compute nodes are not in a backup.`,
-		Example: `  batchyard admin backup /backup/batchyard-$(date +%F) --config /etc/batchyard/server.toml`,
+		Example: `  batchyard admin backup /backup/$(date +%F) --config /etc/batchyard/server.toml`,
 		Args:    oneArg("DEST"),
 		RunE: func(command *cobra.Command, args []string) error {
 			at, err := place.place(p)
@@ -67,9 +68,9 @@ none is named. A restore that is cut off may be begun again.
 
 Stop the old server first, wherever it is. The restored service knows what was
 there when the backup was made: tasks that had not ended then are queued and run
-again, also if they ended since. It begins with new compute nodes, and gives them
-no tasks for the first lease and a quarter of its time (nodes.lease), so that
-what old nodes still run has ended before it runs again. Old nodes end
+again, also if they ended since. It begins with new compute nodes, and gives
+them no tasks for the first lease and a quarter of its time (nodes.lease), so
+that what old nodes still run has ended before it runs again. Old nodes end
 themselves: they are refused.
 
 A configuration in the backup is put into DIR as config.toml and not used.`,

@@ -38,7 +38,8 @@ Words are passed on as they are. What needs a shell names it:
   batchyard run -- sh -c 'ls | wc -l'
 
 Without --job the task gets a job of its own, which completes with it and stays
-until it is deleted, so that 'batchyard task show last' and 'task logs last' work.`,
+until it is deleted, so that 'batchyard task show last' and 'task logs last'
+work.`,
 		Example: `  batchyard run -- echo hello
   batchyard run --pool render --env FRAME=7 --timeout 10m -- ./render.sh
   batchyard run --detach -- sleep 60`,
