@@ -185,6 +185,9 @@ func (s *JobSpecification) normalizeChangeable() error {
 	if s.PoolInfo.PoolID == "" {
 		return Missing("poolInfo.poolId")
 	}
+	if reason := checkID(string(s.PoolInfo.PoolID)); reason != "" { // no pool will ever have it
+		return InvalidValue("poolInfo.poolId", s.PoolInfo.PoolID, "%s", reason)
+	}
 	if s.Priority < -1000 || s.Priority > 1000 {
 		return InvalidValue("priority", s.Priority, "It is -1000 to 1000")
 	}

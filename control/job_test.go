@@ -31,6 +31,7 @@ func TestAddingJobs(t *testing.T) {
 	y.check(err)
 	y.check(y.DeletePool(ctx(t), acct, "going", batch.Conditions{}))
 	y.refused(add(func(s *batch.JobSpecification) { s.ID, s.PoolInfo.PoolID = "other", "going" }), batch.CodePoolBeingDeleted)
+	y.refused(add(func(s *batch.JobSpecification) { s.ID, s.PoolInfo.PoolID = "other", "no/pool" }), batch.CodeInvalidPropertyValue)
 }
 
 // TestJobWaitsForItsPool adds a job to a pool that is not there. Its tasks wait,
