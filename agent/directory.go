@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -149,7 +150,16 @@ func (t *tree) enter(parent *os.Root, place string, keep func(*os.Root) bool) (*
 // equip makes the working directory and gives both to the user, the outer one
 // last: then the agent is done with it.
 func equip(folder *os.Root, user *run.User) error {
-	if err := folder.Mkdir("wd", 0o770); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := folder.Mkdir("wd", 0o770)
+	if errors.Is(err, fs.ErrExist) {
+		// One that is kept may have been replaced, by a further name of somebody
+		// else's file above all.
+		info, wrong := folder.Lstat("wd")
+		if err = wrong; err == nil && !info.IsDir() {
+			err = errors.Join(folder.Remove("wd"), folder.Mkdir("wd", 0o770))
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("make working directory: %w", err)
 	}
 	return errors.Join(give(folder, "wd", user), give(folder, ".", user))
@@ -235,6 +245,32 @@ func (t *tree) owner(place string) uint32 {
 		return stat.Uid
 	}
 	return 0
+}
+
+// nobody is a user number that no file has.
+const nobody = 1<<32 - 1
+
+// fileOwner is the user of a command at a place, nobody if its working directory
+// is gone or is none: a task can put a further name of somebody else's file there.
+func (t *tree) fileOwner(place string) uint32 {
+	wd := place + "/wd"
+	if info, err := t.root.Lstat(wd); err != nil || !info.IsDir() {
+		return nobody
+	}
+	return t.owner(wd)
+}
+
+// commandOwner is the user of the command in whose directory a name is.
+func (t *tree) commandOwner(name string) uint32 {
+	parts := strings.Split(name, "/")
+	task := strings.Count(taskPlace("", ""), "/") + 1
+	switch {
+	case parts[0] == startupName:
+		return t.fileOwner(startupName)
+	case parts[0] == workItems && len(parts) > task:
+		return t.fileOwner(path.Join(parts[:task]...))
+	}
+	return nobody
 }
 
 // seal closes a directory to everybody but the agent.

@@ -157,13 +157,14 @@ func fileError(err error) *batch.FileError {
 // node. Nothing outside of it is reached by way of it.
 type shelf struct {
 	root *os.Root
-	// owner is the user of the task; its files may have further names.
+	// owner is the user of the task, or nobody; its files may have further names.
 	owner uint32
 }
 
 // serve does what a request asks. The body, if any, is the caller's to close.
 func (t *tree) serve(ctx context.Context, r batch.FileRequest) (batch.FileAnswer, io.ReadCloser, error) {
-	s := shelf{root: t.root}
+	name := path.Join(".", path.Clean("/" + r.Path)[1:])
+	s := shelf{t.root, t.commandOwner(name)}
 	if r.Job != "" {
 		place := taskPlace(r.Job, r.Task)
 		root, err := t.root.OpenRoot(place)
@@ -174,9 +175,8 @@ func (t *tree) serve(ctx context.Context, r batch.FileRequest) (batch.FileAnswer
 			return batch.FileAnswer{}, nil, err
 		}
 		defer root.Close()
-		s = shelf{root, t.owner(place + "/wd")}
+		s = shelf{root, t.fileOwner(place)}
 	}
-	name := path.Join(".", path.Clean("/" + r.Path)[1:])
 	switch r.Op {
 	case batch.FileList:
 		answer, err := s.list(ctx, name, r)

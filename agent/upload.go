@@ -48,7 +48,7 @@ func (a *Agent) upload(ctx context.Context, c *command, outputs []batch.OutputFi
 	if err != nil {
 		return failureOf(err)
 	}
-	owner := a.tree.owner(c.place + "/wd")
+	owner := a.tree.fileOwner(c.place)
 	u := &uploading{
 		agent: a, place: c.place, user: user.run, owner: owner, env: c.variables(), log: openUploadLog(folder, owner, a.now), silent: map[string]bool{},
 	}
