@@ -21,6 +21,7 @@ type starts struct {
 	jobs map[batch.JobID]bool // of these; no more than severalJobs
 	// aside is how long the node is set aside the next time.
 	aside time.Duration
+	rows  int // how many such rows there were
 }
 
 const (
@@ -40,6 +41,9 @@ func (s *starts) began() {
 	s.mu.Lock()
 	before := s.row
 	s.row, s.own, s.jobs, s.aside = 0, 0, nil, 0
+	if before > 0 {
+		s.rows++
+	}
 	s.mu.Unlock()
 	if before > 0 {
 		s.agent.health.over(causeStarts)
@@ -66,7 +70,7 @@ func (s *starts) failed(job batch.JobID, own bool, why string) {
 	if set {
 		s.aside = min(max(firstAside, 2*s.aside), longestAside)
 	}
-	wait := s.aside
+	wait, rows := s.aside, s.rows
 	s.mu.Unlock()
 	if !set {
 		return
@@ -76,8 +80,15 @@ func (s *starts) failed(job batch.JobID, own bool, why string) {
 	s.agent.Log.Warn("node set aside because tasks do not start", "row", row, "for", wait, "why", why)
 	s.agent.health.tell(causeStarts, true, errorNoStarts, message+" It is set aside for "+wait.String()+".", reason)
 	s.agent.work.Go(func() {
-		if pause(s.agent.working, wait) {
+		if pause(s.agent.working, wait) && s.lasts(rows) {
 			s.agent.health.tell(causeStarts, false, errorNoStarts, message+" It is tried again.", reason)
 		}
 	})
+}
+
+// lasts tells whether nothing has begun since there were so many rows.
+func (s *starts) lasts(rows int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rows == rows
 }
