@@ -111,10 +111,12 @@ type Agent struct {
 	files    *fileDesk
 	health   *health
 	starts   *starts
-	lives    *lives
-	pending  atomic.Int32  // the urgency of what has changed since the last report
-	changed  chan struct{} // signalled when that rises
-	reports  int64         // how many were made; of hello and its successor, the loop
+	// leftovers is what tasks that have ended keep of the node's memory.
+	leftovers *leftovers
+	lives     *lives
+	pending   atomic.Int32  // the urgency of what has changed since the last report
+	changed   chan struct{} // signalled when that rises
+	reports   int64         // how many were made; of hello and its successor, the loop
 
 	// working is the lifetime of all that follows from orders. It ends, with
 	// errStopping, when the agent does; the keeper goes on with what runs.
@@ -343,6 +345,7 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 		return err
 	}
 	a.fetcher = newFetcher(a, settings.AllowHosts)
+	a.leftovers = &leftovers{agent: a, group: capabilities.MemoryGroup, limit: settings.Size.Memory}
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = newFileDesk(a)
 	a.desk.find(a.keeper.Held())

@@ -282,6 +282,7 @@ func (c *command) outcome(ctx context.Context, result run.Result) *batch.Outcome
 	case result.Reason == run.Killed, result.Reason == run.LeaseExpired, result.Reason == run.Lost:
 		return nil
 	case result.Reason == run.OOMKilled:
+		c.agent.leftovers.suspect()
 		o.Failure = &batch.FailureInfo{
 			Category: batch.UserError, Code: batch.FailureOutOfMemory, Message: "The task used more memory than the compute node has",
 			Details: []batch.NameValue{detail("Message", fmt.Sprintf("limit %d bytes, peak %d bytes", result.MemoryLimit, result.MemoryPeak))},

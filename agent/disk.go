@@ -31,6 +31,9 @@ type diskWatch struct {
 	agent *Agent
 	// freed is signalled when something was removed.
 	freed chan struct{}
+	// bare is what temporary files took when they had last been removed; only
+	// run uses it.
+	bare int64
 
 	mu      sync.Mutex // guards all below
 	running map[*watched]struct{}
@@ -129,8 +132,8 @@ func (w *diskWatch) run() {
 			temporary := w.agent.temporary()
 			used = w.tree.usage(".") + temporary
 			w.judge(used, last)
-			if temporary > 0 && w.agent.health.has(causeShare) && !w.busy() {
-				w.clearTemporary()
+			if temporary > w.bare && w.agent.health.has(causeShare) && !w.busy() {
+				w.clearTemporary(temporary)
 			}
 			return nil
 		})
@@ -140,14 +143,17 @@ func (w *diskWatch) run() {
 }
 
 // clearTemporary removes temporary files of a node that takes no tasks for want
-// of room: nobody else can.
-func (w *diskWatch) clearTemporary() {
+// of room: nobody else can. What is left afterwards is its folders.
+func (w *diskWatch) clearTemporary(before int64) {
 	if err := w.agent.keeper.Clear(w.agent.working); err != nil && w.agent.working.Err() == nil {
 		w.agent.Log.Error("temporary files are left", "err", err)
 		return
 	}
-	w.agent.Log.Warn("temporary files of the node removed, because its share of the disk is used up")
-	w.removed()
+	w.bare = w.agent.temporary()
+	if w.bare < before {
+		w.agent.Log.Warn("temporary files of the node removed, because its share of the disk is used up", "bytes", before-w.bare)
+		w.removed()
+	}
 }
 
 // temporary is what the node's own temporary files take, in bytes.
@@ -268,6 +274,7 @@ func (w *diskWatch) lookAround() {
 	case memory >= enoughMemory:
 		h.over(causeMemory)
 	}
+	w.agent.leftovers.look(w.busy())
 }
 
 // noRoom notes that the filesystem has no room.

@@ -39,6 +39,7 @@
 //	health.go       what is wrong with the node
 //	lives.go        agents before this one, and what they died at
 //	starts.go       whether tasks start at all
+//	leftovers.go    memory that tasks left behind
 //
 // Processes are run by the node's keeper, which outlives the agent. The packages
 // below this one are, lowest first: link, the line to the keeper; run, what an

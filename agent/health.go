@@ -29,13 +29,14 @@ type trouble struct {
 type cause int
 
 const (
-	causeShare   cause = iota // the node's files use up its share of the disk
-	causeDisk                 // the filesystem has no room
-	causeMemory               // the machine has no memory
-	causeStarts               // tasks do not start
-	causePanic                // something went wrong in the agent itself
-	causeRestart              // the agent is started again and again
-	causeUsers                // tasks cannot have users of their own
+	causeShare     cause = iota // the node's files use up its share of the disk
+	causeDisk                   // the filesystem has no room
+	causeMemory                 // the machine has no memory
+	causeLeftovers              // what tasks left uses up the node's memory
+	causeStarts                 // tasks do not start
+	causePanic                  // something went wrong in the agent itself
+	causeRestart                // the agent is started again and again
+	causeUsers                  // tasks cannot have users of their own
 )
 
 // Codes of a node's errors.

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/batchyard/batchyard/agent"
+	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 )
 
@@ -42,6 +45,20 @@ func errorCodes(report batch.NodeReport) []string {
 	}
 	return codes
 }
+
+// knownKeeper is a keeper of which a test knows too what it can do.
+type knownKeeper struct{ *run.Keeper }
+
+// open has a node have this keeper.
+func (k *knownKeeper) open(n *node) {
+	n.options.OpenKeeper = func(ctx context.Context, o run.Options) (_ agent.Keeper, err error) {
+		k.Keeper, err = run.Open(ctx, o)
+		return k, err
+	}
+}
+
+// Process is the keeper's process of that specification.
+func (k *knownKeeper) Process(spec run.Spec) run.Execution { return k.Keeper.Process(spec) }
 
 func TestNoBlackHole(t *testing.T) {
 	t.Parallel()
@@ -116,6 +133,62 @@ func TestNoBlackHole(t *testing.T) {
 		memory.Store(1 << 30)
 		n.troubled(false)
 		if got := summarize(n.run("after", shell("true"))); got != (summary{}) {
+			t.Errorf("then a task ends as %+v", got)
+		}
+	})
+
+	t.Run("a node whose own memory is used up by what tasks left takes none until that is removed", func(t *testing.T) {
+		t.Parallel()
+		k := &knownKeeper{}
+		n := newNode(t, slots(2), k.open, func(n *node) { n.settings.Size.Memory = 128 * mib })
+		n.booted(1)
+		if able := k.Capabilities(); !able.Memory || !able.Machine {
+			t.Skip("SKIPPED: this host does not limit memory, or allows no namespaces")
+		}
+		g := n.newGate("g")
+		runs := n.add("runs", shell(g.wait()))
+		n.phase("runs", batch.PhaseRunning)
+		if got := summarize(n.run("filler", shell("head -c 60M /dev/zero > /dev/shm/left"))); got != (summary{}) {
+			t.Fatalf("the filler ended as %+v", got)
+		}
+		large := shell("head -c 90M /dev/zero | tail -c 89M > /dev/null")
+		if got := n.run("dies", large); got.Failure == nil || got.Failure.Code != batch.FailureOutOfMemory {
+			t.Fatalf("a task that has too little memory ended with %+v", got.Failure)
+		}
+		if codes := errorCodes(n.troubled(true)); !slices.Equal(codes, []string{"OutOfMemory"}) {
+			t.Errorf("errors are %v", codes)
+		}
+		if got := n.result(n.add("next", large)); got.Phase != batch.PhaseReleased {
+			t.Errorf("the next is %s %+v", got.Phase, got.Outcome)
+		}
+		g.open()
+		if got := summarize(n.outcome(runs)); got != (summary{}) {
+			t.Errorf("what ran ended as %+v", got)
+		}
+		if report := n.troubled(false); len(report.Errors) != 0 {
+			t.Errorf("errors stay: %+v", report.Errors)
+		}
+		if got := summarize(n.run("after", large)); got != (summary{}) {
+			t.Errorf("then the task ends as %+v", got)
+		}
+	})
+
+	t.Run("a node whose memory is full when nothing runs empties its machine at once", func(t *testing.T) {
+		t.Parallel()
+		k := &knownKeeper{}
+		n := newNode(t, slots(1), k.open, func(n *node) { n.settings.Size.Memory = 64 * mib })
+		n.booted(1)
+		if able := k.Capabilities(); !able.Memory || !able.Machine || !isRoot() {
+			t.Skip("SKIPPED: this host does not limit memory or allows no namespaces, or this is not root")
+		}
+		fill := shell("mount -o remount,size=64M /dev/shm && head -c 58M /dev/zero > /dev/shm/left")
+		fill.UserIdentity = &batch.UserIdentity{AutoUser: &batch.AutoUser{ElevationLevel: batch.ElevationAdmin}}
+		if got := summarize(n.run("filler", fill)); got != (summary{}) {
+			t.Fatalf("the filler ended as %+v", got)
+		}
+		n.troubled(true)
+		n.troubled(false)
+		if got := summarize(n.run("after", shell("test ! -e /dev/shm/left"))); got != (summary{}) {
 			t.Errorf("then a task ends as %+v", got)
 		}
 	})

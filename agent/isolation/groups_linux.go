@@ -109,6 +109,17 @@ func (g *Groups) explain() {
 // LimitsMemory tells whether the memory of tasks is limited.
 func (g *Groups) LimitsMemory() bool { return g.memory != "" || g.unifiedLimits["memory"] }
 
+// MemoryFolder is the folder of the node's group that counts memory, or "".
+func (g *Groups) MemoryFolder() string {
+	switch {
+	case g.memory != "":
+		return g.memory
+	case g.unifiedLimits["memory"]:
+		return g.unified
+	}
+	return ""
+}
+
 // LimitsProcesses tells whether the number of a task's processes is limited.
 func (g *Groups) LimitsProcesses() bool { return g.pids != "" || g.unifiedLimits["pids"] }
 

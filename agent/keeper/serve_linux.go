@@ -202,14 +202,15 @@ func answer(l *run.Wire, id uint64, err error) {
 func (k *keeper) capabilities() run.Capabilities {
 	g, b := k.groups, k.holder.forker.birth
 	c := run.Capabilities{
-		Root:      os.Geteuid() == 0,
-		Groups:    g.Mode,
-		Memory:    g.LimitsMemory(),
-		CPU:       g.LimitsCPU(),
-		Processes: g.LimitsProcesses(),
-		KillAll:   g.Mode != "none",
-		Machine:   k.machine != nil,
-		Missing:   append([]string(nil), g.Missing...),
+		Root:        os.Geteuid() == 0,
+		Groups:      g.Mode,
+		Memory:      g.LimitsMemory(),
+		CPU:         g.LimitsCPU(),
+		Processes:   g.LimitsProcesses(),
+		KillAll:     g.Mode != "none",
+		Machine:     k.machine != nil,
+		MemoryGroup: g.MemoryFolder(),
+		Missing:     append([]string(nil), g.Missing...),
 	}
 	if !c.Root {
 		c.Missing = append(c.Missing, "the agent does not run as root: all tasks run as its user, and can reach each other's files and the agent's")

@@ -192,6 +192,9 @@ type Capabilities struct {
 	// Machine is true if tasks see a machine of the node's own, see
 	// [Options.Machine].
 	Machine bool `json:"machine,omitempty"`
+	// MemoryGroup is the folder of the control group in which the memory of all
+	// tasks is counted, also what those that have ended left, or "".
+	MemoryGroup string `json:"memoryGroup,omitempty"`
 	// KillAll is true if no process of a task can hide from being killed.
 	KillAll bool `json:"killAll"`
 	// Missing tells an operator in sentences what is not enforced, and why.
