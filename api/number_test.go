@@ -58,3 +58,20 @@ func TestWholeNumbersMayBeTexts(t *testing.T) {
 		})
 	}
 }
+
+// Clients keep numbers in 32 bits, and could not read a list with a larger one.
+func TestNumbersThatClientsCannotReadAreRefused(t *testing.T) {
+	t.Parallel()
+	e, version := newEdge(t), published[len(published)-1]
+	e.must(t, 201, "POST", "/pools", version, `{"id":"p","vmSize":"small","virtualMachineConfiguration":{"nodeAgentSKUId":"batch.node.ubuntu 24.04",`+
+		`"imageReference":{"publisher":"canonical","offer":"ubuntu-24_04-lts","sku":"server"}}}`)
+	e.must(t, 201, "POST", "/jobs", version, `{"id":"j","poolInfo":{"poolId":"p"}}`)
+	e.must(t, 201, "POST", "/jobs/j/tasks", version, `{"id":"t","commandLine":"a","constraints":{"maxTaskRetryCount":2147483647}}`)
+	for _, c := range [][2]string{
+		{"/jobs/j/tasks", `{"id":"u","commandLine":"a","constraints":{"maxTaskRetryCount":2147483648}}`},
+		{"/jobs", `{"id":"k","poolInfo":{"poolId":"p"},"constraints":{"maxTaskRetryCount":"2147483648"}}`},
+		{"/jobs", `{"id":"k","poolInfo":{"poolId":"p"},"maxParallelTasks":2147483648}`},
+	} {
+		e.must(t, 400, "POST", c[0], version, c[1])
+	}
+}

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -195,8 +196,8 @@ func (s *JobSpecification) normalizeChangeable() error {
 		unlimited := -1
 		s.MaxParallelTasks = &unlimited
 	}
-	if n := *s.MaxParallelTasks; n < -1 || n == 0 {
-		return InvalidValue("maxParallelTasks", n, "It is -1 (no limit) or at least 1")
+	if n := *s.MaxParallelTasks; n < -1 || n == 0 || n > math.MaxInt32 {
+		return InvalidValue("maxParallelTasks", n, "It is -1 (no limit) or 1 to %d", math.MaxInt32)
 	}
 	if s.AllowTaskPreemption {
 		return NotSupported("allowTaskPreemption", "Tasks are not preempted by this release")
@@ -225,8 +226,8 @@ func (s *JobSpecification) normalizeConstraints() error {
 	if c.MaxTaskRetryCount == nil {
 		c.MaxTaskRetryCount = new(int)
 	}
-	if *c.MaxTaskRetryCount < -1 {
-		return InvalidValue("constraints.maxTaskRetryCount", *c.MaxTaskRetryCount, "It is -1 (no limit) or more")
+	if err := checkRetries("constraints.maxTaskRetryCount", *c.MaxTaskRetryCount); err != nil {
+		return err
 	}
 	s.Constraints = &c
 	return nil

@@ -423,8 +423,8 @@ func (t *StartTask) normalize() error {
 	if err := checkEnvironment("startTask.environmentSettings", t.EnvironmentSettings); err != nil {
 		return err
 	}
-	if t.MaxTaskRetryCount < -1 {
-		return InvalidValue("startTask.maxTaskRetryCount", t.MaxTaskRetryCount, "It is -1 (no limit) or more")
+	if err := checkRetries("startTask.maxTaskRetryCount", t.MaxTaskRetryCount); err != nil {
+		return err
 	}
 	if t.WaitForSuccess == nil {
 		wait := true

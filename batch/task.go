@@ -2,6 +2,7 @@ package batch
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -297,10 +298,20 @@ func (s *TaskSpecification) normalizeConstraints(job *JobSpecification) error {
 		return InvalidValue("constraints.maxWallClockTime", *c.MaxWallClockTime, "It is longer than nothing")
 	case *c.RetentionTime < 0:
 		return InvalidValue("constraints.retentionTime", *c.RetentionTime, "It is not negative")
-	case *c.MaxTaskRetryCount < -1:
-		return InvalidValue("constraints.maxTaskRetryCount", *c.MaxTaskRetryCount, "It is -1 (no limit) or more")
+	}
+	if err := checkRetries("constraints.maxTaskRetryCount", *c.MaxTaskRetryCount); err != nil {
+		return err
 	}
 	s.Constraints = &c
+	return nil
+}
+
+// checkRetries refuses counts of retries that are none, or that the 32 bits of
+// clients do not hold: one such task would keep them from reading a list.
+func checkRetries(property string, n int) error {
+	if n < -1 || n > math.MaxInt32 {
+		return InvalidValue(property, n, "It is -1 (no limit) or 0 to %d", math.MaxInt32)
+	}
 	return nil
 }
 
