@@ -321,6 +321,31 @@ func TestWhatCanNeverRunIsToldWhere(t *testing.T) {
 	})
 }
 
+// TestUnfitQueueWithoutTasks has a queue that says of a broken database that tasks
+// wait in it: the look for what can never run ends all the same.
+func TestUnfitQueueWithoutTasks(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, url string) {
+		y := newYard(t, url)
+		y.prepare(0, 1)
+		y.check(y.db.Update(ctx(t), func(tx *store.Tx) error {
+			_, err := tx.Exec(`INSERT INTO queue (account, job, slots, pool, priority, open, head) VALUES ('acct', 'job', 9, 'pool', 0, TRUE, 1)`)
+			return err
+		}))
+		done := false
+		for range 3 {
+			var err error
+			if done, err = y.FailUnfit(ctx(t)); done {
+				break
+			}
+			y.check(err)
+		}
+		if !done {
+			t.Error("it does not end")
+		}
+	})
+}
+
 // TestQueuesOutliveTheServer restarts the server between the steps of a job's
 // life: where its tasks wait is on disk with what was answered.
 func TestQueuesOutliveTheServer(t *testing.T) {

@@ -33,6 +33,9 @@ func (s *Service) FailUnfit(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return err
 		}
+		if len(tasks) == 0 { // a broken database; the look for such queues is to end
+			return tx.TendQueues(unfit.Account, []store.QueueRef{unfit.QueueRef})
+		}
 		l := s.Ledger(tx, unfit.Account)
 		for i := range tasks {
 			t := &tasks[i]
