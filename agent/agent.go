@@ -132,7 +132,8 @@ var errStopping = errors.New("agent is stopping")
 type urgency int32
 
 const (
-	whenever urgency = iota + 1 // something began
+	whenever urgency = iota + 1 // something began or ended, and there is plenty to go on with
+	begun                       // something began
 	later                       // something ended, and there is more to go on with
 	soon                        // something ended, and there is little more to go on with
 	atOnce                      // and nothing else is going on
@@ -147,8 +148,10 @@ func (u urgency) delay() time.Duration {
 		return soonCoalesce
 	case later:
 		return endedCoalesce
+	case begun:
+		return startedCoalesce
 	}
-	return startedCoalesce
+	return plentyCoalesce
 }
 
 // New makes an agent; Run starts it.

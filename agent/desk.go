@@ -22,6 +22,7 @@ type desk struct {
 	attempts []*attempt // in the order they came, which is the order they start
 	living   living     // those of them that have a goroutine
 	lined    int        // those that have been lined up and have no slot yet
+	stock    stock      // those that wait
 	slots    int        // free slots
 	slotFree []bool     // by number, for users of task scope
 	// orphans are processes of an earlier agent, and when they began, until
@@ -195,6 +196,9 @@ func (d *desk) take(orders batch.NodeOrders) {
 		}
 	}
 	d.endOrphans()
+	if len(orders.Tasks) > 0 {
+		d.stock.fill(d.count(), len(d.slotFree))
+	}
 	d.takeRemovals(orders)
 	if d.leave && len(d.attempts) == 0 {
 		d.agent.note(atOnce)
@@ -412,8 +416,12 @@ func (d *desk) running(t *attempt) moment {
 	if t.before == nil {
 		t.phase = batch.PhaseRunning
 	}
+	how := begun
+	if d.stock.plenty() {
+		how = whenever
+	}
 	d.mu.Unlock()
-	d.agent.note(whenever)
+	d.agent.note(how)
 	return began
 }
 
@@ -442,14 +450,19 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 		d.begin(next)
 	}
 	d.startAll()
-	d.agent.note(d.urgency())
+	d.agent.note(d.urgency(d.stock.take()))
 	return next
 }
 
-// urgency is how soon it should be known that an attempt has ended. The caller
-// holds the lock.
-func (d *desk) urgency() urgency {
+// urgency is how soon it should be known that an attempt has ended. Low tells
+// that with it half of what waited has gone, and the server fills the node up.
+// The caller holds the lock.
+func (d *desk) urgency(low bool) urgency {
 	switch {
+	case low:
+		return soon
+	case d.stock.plenty():
+		return whenever
 	case d.waiting(len(d.slotFree)):
 		return later
 	case d.idle():

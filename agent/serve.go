@@ -12,12 +12,14 @@ import (
 )
 
 // Reports wait this long for company: a moment when a slot may be waiting for
-// what the server makes of them, longer when the node has more to go on with,
-// and longest when they only tell that something began.
+// what the server makes of them, longer when the node has more to go on with or
+// they only tell that something began, and longest when it has plenty. It is part
+// of what the server measures and gives the node enough ahead of time for.
 const (
 	soonCoalesce    = 2 * time.Millisecond
 	endedCoalesce   = 25 * time.Millisecond
 	startedCoalesce = 2 * endedCoalesce
+	plentyCoalesce  = 80 * time.Millisecond
 )
 
 const (

@@ -113,9 +113,10 @@ type Node struct {
 	// BoundTasks and BoundSlots are of all tasks bound to the node, begun or
 	// not; more slots than the node has are tasks that wait there for a slot.
 	BoundTasks, BoundSlots int
-	// Pace is how many tasks a second the node completed lately, as of PaceTime.
-	Pace          float64
-	PaceTime      time.Time
+	// Ahead is how many slots of tasks were worth having wait on the node at
+	// AheadTime, so that it does not idle. It fades from then on.
+	Ahead         float64
+	AheadTime     time.Time
 	StartTask     *StartTask
 	StartTaskInfo *StartTaskInfo
 	// Errors are its troubles as its agent told them last. Unfit tells that it

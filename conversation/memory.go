@@ -33,6 +33,7 @@ type contact struct {
 	// told the highest that it was answered with. removals is the highest number
 	// of those that it has got.
 	confirmed, told, removals int64
+	pace                      pace
 }
 
 // call is a Sync that waits for something to tell.
@@ -171,6 +172,25 @@ func (c *memory) remember(node batch.NodeID, known *account, told int64) {
 		entry.known = known
 	}
 	entry.told = max(entry.told, told)
+}
+
+// pace is how quickly a node completes tasks, as far as is known.
+func (c *memory) pace(node batch.NodeID) pace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil {
+		return entry.pace
+	}
+	return pace{}
+}
+
+// keepPace keeps what a call has told of it.
+func (c *memory) keepPace(node batch.NodeID, p pace) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil {
+		entry.pace = p
+	}
 }
 
 // behind tells whether the agent was told of orders that it has not confirmed.

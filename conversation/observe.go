@@ -19,6 +19,7 @@ type hearing struct {
 	node   batch.Node
 	holds  []store.HeldTask // those that it gives back or ends drop out in apply
 	report *batch.NodeReport
+	at     time.Time // when it came
 	// untaken are attempts of it that the node has to go on holding.
 	untaken map[attempt]bool
 	stale   bool // a newer report came before it
@@ -35,6 +36,13 @@ type hearing struct {
 	tookTasks        bool // before the report
 	succeeded, ended int  // results that were accepted
 	left             bool
+
+	// pace is the node's, and knownPace as it is remembered. worked is how long
+	// the node worked on what it has ended, and longest on one task of these,
+	// slots what they took.
+	pace, knownPace pace
+	worked, longest time.Duration
+	slots           int
 }
 
 // news tells whether there is anything to write.
@@ -163,6 +171,7 @@ func (h *hearing) applyTask(t *batch.Task, r *batch.TaskReport) error {
 			outcome = r.Outcome.Bounded(now)
 		}
 		h.ended++
+		h.noteWork(t, outcome.End.Sub(start))
 		h.node.TotalTasksRun++
 		if outcome.Failure == nil {
 			h.succeeded++
@@ -214,14 +223,32 @@ func (h *hearing) noteRecent(t *batch.Task) {
 	h.node.Recent = recent
 }
 
-// keepPace keeps how many tasks a second the node completes, as a mean over about
-// the last second.
+// noteWork adds up what the node did. It counts slots, because so does what it is
+// given ahead of time.
+func (h *hearing) noteWork(t *batch.Task, took time.Duration) {
+	took = max(0, took)
+	h.slots += t.RequiredSlots
+	h.worked += took * time.Duration(t.RequiredSlots)
+	h.longest = max(h.longest, took)
+}
+
+// keepPace keeps how quickly the node completes tasks, and with it how many are
+// worth having wait there.
 func (h *hearing) keepPace() {
 	if h.ended == 0 {
 		return
 	}
-	n, now := &h.node, h.tx.Now()
-	n.Pace, n.PaceTime = control.PaceAt(n.Pace, n.PaceTime, now)+float64(h.ended), now
+	n := &h.node
+	busy := max(h.longest, h.worked/time.Duration(max(1, n.Slots)), time.Microsecond)
+	left := 0
+	for i := range h.holds {
+		if left += h.holds[i].Slots; left >= n.Slots {
+			busy = 0
+			break
+		}
+	}
+	h.pace = h.pace.completed(h.slots, busy, h.at)
+	n.Ahead, n.AheadTime = h.pace.ahead(), h.tx.Now()
 }
 
 // applyBoot takes how far the node is with its boot. The first report of an

@@ -145,6 +145,12 @@ func (c *nodeCall) remember(h *hearing, orders *batch.NodeOrders) {
 		told = orders.Revision
 	}
 	c.room.memory.remember(c.node, h.account(), told)
+	if h.ended > 0 {
+		h.pace.after = h.account().revision
+	}
+	if h.pace != h.knownPace {
+		c.room.memory.keepPace(c.node, h.pace)
+	}
 }
 
 // observe takes the report in a transaction that goes on if the caller hangs
@@ -328,8 +334,12 @@ func (c *nodeCall) hear(tx *store.Tx) (*hearing, error) {
 		return nil, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the compute node.")
 	}
 	stale := c.room.memory.stale(c.node, c.report)
-	h := &hearing{Ledger: c.room.control.Ledger(tx, n.Account), room: c.room, tx: tx, node: n, report: c.report, untaken: c.untaken, stale: stale}
+	h := &hearing{Ledger: c.room.control.Ledger(tx, n.Account), room: c.room, tx: tx, node: n, report: c.report, at: c.at, untaken: c.untaken, stale: stale}
 	h.known, h.confirmed, h.told, h.removals = c.room.memory.recall(c.node, c.report.Instance)
+	h.knownPace = c.room.memory.pace(c.node)
+	if h.pace = h.knownPace; c.report.Epoch == c.room.epoch {
+		h.pace = h.pace.heard(c.report.Revision, c.at)
+	}
 	if h.known.revision == n.Revision {
 		h.holds = h.known.tasks()
 		return h, nil

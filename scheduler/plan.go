@@ -97,7 +97,7 @@ type job struct {
 func newPlanner(s Snapshot, now time.Time) *planner {
 	p := &planner{fill: s.Fill, byID: make(map[batch.NodeID]int, len(s.Nodes)), jobs: make(map[string]*job, len(s.Jobs))}
 	for i, n := range s.Nodes {
-		p.nodes = append(p.nodes, node{id: n.Node, slots: n.Slots, free: n.Slots - n.BoundSlots, ahead: control.WorthAhead(n.Pace, n.PaceTime, now)})
+		p.nodes = append(p.nodes, node{id: n.Node, slots: n.Slots, free: n.Slots - n.BoundSlots, ahead: control.WorthAhead(n.Ahead, n.AheadTime, now)})
 		p.byID[n.Node] = i
 		p.list(i)
 	}

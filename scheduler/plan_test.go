@@ -24,10 +24,10 @@ func node(id string, slots, taken int) store.NodeSlots {
 	return store.NodeSlots{Node: batch.NodeID(id), Slots: slots, BoundSlots: taken, Bound: taken}
 }
 
-// quick is a full node that completes so many tasks a second.
-func quick(id string, slots, taken int, pace float64) store.NodeSlots {
+// quick is a node for which it is worth having so many slots of work wait.
+func quick(id string, slots, taken int, ahead float64) store.NodeSlots {
 	n := node(id, slots, taken)
-	n.Pace, n.PaceTime = pace, noon()
+	n.Ahead, n.AheadTime = ahead, noon()
 	return n
 }
 
@@ -127,23 +127,23 @@ func TestPlan(t *testing.T) {
 			}, "t2→a",
 		},
 		"a full pool of slow nodes gets nothing": {
-			scheduler.Snapshot{Nodes: []store.NodeSlots{quick("a", 1, 1, 5)}, Jobs: one, Tasks: []store.ReadyTask{ready("j", "t1", 1)}}, "",
+			scheduler.Snapshot{Nodes: []store.NodeSlots{quick("a", 1, 1, 0.5)}, Jobs: one, Tasks: []store.ReadyTask{ready("j", "t1", 1)}}, "",
 		},
-		"a quick node holds a tenth of a second of work": {
+		"a quick node holds what is worth it": {
 			scheduler.Snapshot{
-				Nodes: []store.NodeSlots{quick("a", 1, 1, 30)}, Jobs: one,
+				Nodes: []store.NodeSlots{quick("a", 1, 1, 3)}, Jobs: one,
 				Tasks: []store.ReadyTask{ready("j", "t1", 1), ready("j", "t2", 1), ready("j", "t3", 1), ready("j", "t4", 1)},
 			}, "t1→a t2→a t3→a",
 		},
 		"and is filled up at half": {
 			scheduler.Snapshot{
-				Nodes: []store.NodeSlots{quick("a", 1, 4, 40), quick("b", 1, 3, 40)}, Jobs: one,
+				Nodes: []store.NodeSlots{quick("a", 1, 4, 4), quick("b", 1, 3, 4)}, Jobs: one,
 				Tasks: []store.ReadyTask{ready("j", "t1", 1), ready("j", "t2", 1), ready("j", "t3", 1), ready("j", "t4", 1)},
 			}, "t1→b t2→b",
 		},
 		"too few tasks are shared out": {
 			scheduler.Snapshot{
-				Nodes: []store.NodeSlots{quick("a", 1, 1, 100), quick("b", 1, 1, 100)}, Jobs: one,
+				Nodes: []store.NodeSlots{quick("a", 1, 1, 10), quick("b", 1, 1, 10)}, Jobs: one,
 				Tasks: []store.ReadyTask{ready("j", "t1", 1), ready("j", "t2", 1), ready("j", "t3", 1), ready("j", "t4", 1)},
 			}, "t1→a t2→a t3→b t4→b",
 		},
@@ -174,9 +174,9 @@ func TestPlan(t *testing.T) {
 		})
 	}
 
-	t.Run("a pace fades", func(t *testing.T) {
+	t.Run("what is worth it fades", func(t *testing.T) {
 		t.Parallel()
-		s := scheduler.Snapshot{Nodes: []store.NodeSlots{quick("a", 1, 1, 30)}, Jobs: one, Tasks: []store.ReadyTask{ready("j", "t1", 1)}}
+		s := scheduler.Snapshot{Nodes: []store.NodeSlots{quick("a", 1, 1, 3)}, Jobs: one, Tasks: []store.ReadyTask{ready("j", "t1", 1)}}
 		if got := say(scheduler.Plan(s, noon().Add(3*time.Second))); got != "" {
 			t.Errorf("three seconds later: %s", got)
 		}
@@ -189,7 +189,7 @@ func pools() *rapid.Generator[scheduler.Snapshot] {
 		s := scheduler.Snapshot{Fill: rapid.SampledFrom([]batch.NodeFillType{batch.FillSpread, batch.FillPack}).Draw(t, "fill")}
 		slots := rapid.IntRange(1, 6).Draw(t, "slots")
 		for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
-			n := quick(fmt.Sprintf("n%d", i), slots, rapid.IntRange(0, 2*slots).Draw(t, "taken"), float64(rapid.IntRange(0, 900).Draw(t, "pace")))
+			n := quick(fmt.Sprintf("n%d", i), slots, rapid.IntRange(0, 2*slots).Draw(t, "taken"), float64(rapid.IntRange(0, 90).Draw(t, "ahead")))
 			s.Nodes = append(s.Nodes, n)
 		}
 		jobs := rapid.IntRange(1, 4).Draw(t, "jobs")
@@ -264,8 +264,8 @@ func checkAhead(t *rapid.T, s scheduler.Snapshot, free, given map[batch.NodeID]i
 		if !full {
 			t.Fatalf("%s was given more than it has slots for while another node has some", n.Node)
 		}
-		if limit := min(512, int(n.Pace/10)) + 6; -free[n.Node] > limit {
-			t.Fatalf("%s has %d slots of work waiting at a pace of %v", n.Node, -free[n.Node], n.Pace)
+		if limit := int(n.Ahead) + 6; -free[n.Node] > limit {
+			t.Fatalf("%s has %d slots of work waiting of which %v are worth it", n.Node, -free[n.Node], n.Ahead)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func read(tx *store.Tx, pool store.PoolRef, known *policy, now time.Time) (windo
 	ahead := room == 0 && len(r.sizes) > 0
 	if ahead {
 		most = known.slots
-		if room, err = w.readPaced(tx, pool, now); err != nil {
+		if room, err = w.readQuick(tx, pool, now); err != nil {
 			return w, err
 		}
 	}
@@ -95,14 +95,14 @@ func read(tx *store.Tx, pool store.PoolRef, known *policy, now time.Time) (windo
 	return w, w.readNear(tx)
 }
 
-// readPaced makes the nodes those that complete tasks quickly, and says how many
+// readQuick makes the nodes those that complete tasks quickly, and says how many
 // slots of work it is worth for them to have ahead.
-func (w *window) readPaced(tx *store.Tx, pool store.PoolRef, now time.Time) (room int, err error) {
-	if w.Nodes, err = tx.PacedNodes(pool.Account, pool.Pool, now.Add(-paceAge)); err != nil {
+func (w *window) readQuick(tx *store.Tx, pool store.PoolRef, now time.Time) (room int, err error) {
+	if w.Nodes, err = tx.QuickNodes(pool.Account, pool.Pool, now.Add(-paceAge)); err != nil {
 		return 0, err
 	}
 	for _, n := range w.Nodes {
-		room += control.TopUp(control.WorthAhead(n.Pace, n.PaceTime, now), max(0, n.BoundSlots-n.Slots))
+		room += control.TopUp(control.WorthAhead(n.Ahead, n.AheadTime, now), max(0, n.BoundSlots-n.Slots))
 	}
 	return room, nil
 }

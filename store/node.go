@@ -26,8 +26,8 @@ type NodeSlots struct {
 	Bound        int     // tasks that it holds, begun or not
 	BoundSlots   int     // slots of these; more than Slots when tasks wait there
 	RunningSlots int     // slots of those that have begun
-	Pace         float64 // tasks a second that it completed lately
-	PaceTime     time.Time
+	Ahead        float64 // slots of tasks that are worth having wait there
+	AheadTime    time.Time
 }
 
 // nodeBody is what no statement looks at.
@@ -50,7 +50,7 @@ type recentTask struct {
 }
 
 const nodeColumns = `id, account, pool_name, dedicated, slots, state, scheduling, changed, allocated, booted, ip, vm_size,
-			bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok, pace, pace_changed,
+			bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok, ahead, ahead_changed,
 			revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance, recent, start_task, body`
 
 // Node returns the node, or ErrNotFound. Its recent tasks have their IDs only.
@@ -125,7 +125,7 @@ func (tx *Tx) InsertNodes(nodes []batch.Node) error {
 		err = tx.changeOne("insert node", `
 			INSERT INTO node (id, account, pool, pool_name, dedicated, state, scheduling, changed, allocated, booted,
 				ip, vm_size, takes, slots, free, bound_tasks, bound_slots, running_tasks, running_slots, total_run, total_ok,
-				pace, pace_changed, revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance,
+				ahead, ahead_changed, revision, settings, boot, image, boot_done, pending_reboot, leaving, token_hash, instance,
 				recent, start_task, body)
 			SELECT $1, account, id, $4, $5, $6, $7, $8, $9, $10,
 				$11, $12, $13, slots, slots - CAST($14 AS bigint), $15, $14, $16, $17, $18, $19,
@@ -136,7 +136,7 @@ func (tx *Tx) InsertNodes(nodes []batch.Node) error {
 			batch.Key(n.ID), string(n.Account), batch.Key(n.Pool), string(n.Pool), n.Dedicated,
 			string(n.State), string(n.SchedulingState), micros(n.StateTransitionTime), micros(n.AllocationTime), micros(n.LastBootTime),
 			n.IPAddress, n.VMSize, n.TakesTasks(), n.BoundSlots, n.BoundTasks, n.RunningTasks, n.RunningSlots, n.TotalTasksRun, n.TotalTasksSucceeded,
-			pace(n), micros(n.PaceTime), n.Revision, n.Settings, n.Boot, n.Image, n.BootDone,
+			ahead(n), micros(n.AheadTime), n.Revision, n.Settings, n.Boot, n.Image, n.BootDone,
 			string(n.PendingReboot), string(n.Leaving), n.TokenHash, n.Instance,
 			recent, start, body)
 		if err != nil {
@@ -157,14 +157,14 @@ func (tx *Tx) UpdateNode(n *batch.Node) error {
 		UPDATE node
 		SET state = $2, scheduling = $3, changed = $4, allocated = $5, booted = $6, ip = $7, vm_size = $8, takes = $9,
 			free = slots - CAST($10 AS bigint), bound_slots = $10, bound_tasks = $11, running_tasks = $12, running_slots = $13,
-			total_run = $14, total_ok = $15, pace = $16, pace_changed = $17, revision = $18, settings = $19,
+			total_run = $14, total_ok = $15, ahead = $16, ahead_changed = $17, revision = $18, settings = $19,
 			boot = $20, image = $21, boot_done = $22, pending_reboot = $23, leaving = $24, token_hash = $25, instance = $26,
 			recent = $27, start_task = $28, body = $29
 		WHERE id = $1`,
 		batch.Key(n.ID), string(n.State), string(n.SchedulingState),
 		micros(n.StateTransitionTime), micros(n.AllocationTime), micros(n.LastBootTime), n.IPAddress, n.VMSize, n.TakesTasks(),
 		n.BoundSlots, n.BoundTasks, n.RunningTasks, n.RunningSlots,
-		n.TotalTasksRun, n.TotalTasksSucceeded, pace(n), micros(n.PaceTime), n.Revision, n.Settings,
+		n.TotalTasksRun, n.TotalTasksSucceeded, ahead(n), micros(n.AheadTime), n.Revision, n.Settings,
 		n.Boot, n.Image, n.BootDone, string(n.PendingReboot), string(n.Leaving), n.TokenHash, n.Instance,
 		recent, start, body)
 }
@@ -251,7 +251,7 @@ func (tx *Tx) BindNodes(account batch.AccountName, loads []NodeLoad) error {
 	return nil
 }
 
-const slotColumns = `id, dedicated, slots, bound_tasks, bound_slots, running_slots, pace, pace_changed`
+const slotColumns = `id, dedicated, slots, bound_tasks, bound_slots, running_slots, ahead, ahead_changed`
 
 // FreeNodes returns nodes of a pool that take tasks and have a free slot: those
 // with the most free slots first, or those with the fewest.
@@ -280,15 +280,15 @@ func (tx *Tx) CrowdedNodes(account batch.AccountName, pool batch.PoolID) ([]Node
 	return all("list crowded nodes", rows, err, scanSlots)
 }
 
-// PacedNodes returns nodes of a pool that take tasks, have no free slot, and
+// QuickNodes returns nodes of a pool that take tasks, have no free slot, and
 // completed a task since the given time.
-func (tx *Tx) PacedNodes(account batch.AccountName, pool batch.PoolID, since time.Time) ([]NodeSlots, error) {
+func (tx *Tx) QuickNodes(account batch.AccountName, pool batch.PoolID, since time.Time) ([]NodeSlots, error) {
 	rows, err := tx.Query(`
 		SELECT `+slotColumns+`
 		FROM node
-		WHERE account = $1 AND pool = $2 AND takes AND free <= 0 AND pace_changed >= $3
+		WHERE account = $1 AND pool = $2 AND takes AND free <= 0 AND ahead_changed >= $3
 		ORDER BY free DESC, id`, string(account), batch.Key(pool), since.UnixMicro())
-	return all("list paced nodes", rows, err, scanSlots)
+	return all("list quick nodes", rows, err, scanSlots)
 }
 
 // FreeNode returns one node, or ErrNotFound unless it takes tasks and has a free
@@ -305,12 +305,12 @@ func scanSlots(row scanner) (NodeSlots, error) {
 	var milli int64
 	var at sql.NullInt64
 	err := row.Scan(&n.Node, &n.Dedicated, &n.Slots, &n.Bound, &n.BoundSlots, &n.RunningSlots, &milli, &at)
-	n.Pace, n.PaceTime = float64(milli)/1000, moment(at)
+	n.Ahead, n.AheadTime = float64(milli)/1000, moment(at)
 	return n, err
 }
 
-// pace is what the column keeps: tasks in a thousand seconds.
-func pace(n *batch.Node) int64 { return int64(math.Round(n.Pace * 1000)) }
+// ahead is what the column keeps: thousandths of a slot.
+func ahead(n *batch.Node) int64 { return int64(math.Round(n.Ahead * 1000)) }
 
 func (tx *Tx) encodeNode(n *batch.Node) (start, recent, body string, err error) {
 	rest := nodeBody{StartTaskInfo: n.StartTaskInfo, Errors: n.Errors, Unfit: n.Unfit, AgentVersion: n.AgentVersion, PendingReimage: n.PendingReimage, Kept: n.Kept, Notices: n.Notices}
@@ -338,18 +338,18 @@ func (tx *Tx) encodeNode(n *batch.Node) (start, recent, body string, err error) 
 
 func (tx *Tx) scanNode(row scanner) (batch.Node, error) {
 	var n batch.Node
-	var changed, allocated, booted, paceAt sql.NullInt64
+	var changed, allocated, booted, aheadAt sql.NullInt64
 	var milli int64
 	var recent, start, body []byte
 	err := row.Scan(&n.ID, &n.Account, &n.Pool, &n.Dedicated, &n.Slots, &n.State, &n.SchedulingState, &changed, &allocated, &booted,
 		&n.IPAddress, &n.VMSize, &n.BoundTasks, &n.BoundSlots, &n.RunningTasks, &n.RunningSlots,
-		&n.TotalTasksRun, &n.TotalTasksSucceeded, &milli, &paceAt, &n.Revision, &n.Settings,
+		&n.TotalTasksRun, &n.TotalTasksSucceeded, &milli, &aheadAt, &n.Revision, &n.Settings,
 		&n.Boot, &n.Image, &n.BootDone, &n.PendingReboot, &n.Leaving, &n.TokenHash, &n.Instance, &recent, &start, &body)
 	if err != nil {
 		return n, err
 	}
 	n.StateTransitionTime, n.AllocationTime, n.LastBootTime = moment(changed), moment(allocated), moment(booted)
-	n.Pace, n.PaceTime = float64(milli)/1000, moment(paceAt)
+	n.Ahead, n.AheadTime = float64(milli)/1000, moment(aheadAt)
 	return n, tx.decodeNode(&n, recent, start, body)
 }
 

@@ -24,7 +24,7 @@ func TestNodes(t *testing.T) {
 			n.State, n.SchedulingState = batch.NodeOffline, batch.SchedulingDisabled
 			n.LastBootTime, n.IPAddress, n.AgentVersion, n.AgentTime = noon, "127.0.0.1", "1.2", noon
 			n.TotalTasksRun, n.TotalTasksSucceeded, n.RunningTasks, n.RunningSlots = 7, 6, 2, 3
-			n.BoundTasks, n.BoundSlots, n.Pace, n.PaceTime = 4, 5, 12.5, noon
+			n.BoundTasks, n.BoundSlots, n.Ahead, n.AheadTime = 4, 5, 12.5, noon
 			n.StartTaskInfo = &batch.StartTaskInfo{State: batch.StartTaskCompleted, StartTime: batch.At(noon), ExitCode: ptr(0), Result: batch.ResultSuccess}
 			n.Errors = []batch.NodeError{{Code: "c", Message: "m"}}
 			n.Recent = []batch.RecentTask{{Job: "Job", Task: "One"}, {Job: "Job", Task: "Two"}}
@@ -128,10 +128,10 @@ func TestSlotsOfNodes(t *testing.T) {
 		n := view(t, db, func(tx *store.Tx) (batch.Node, error) { return tx.Node(one) })
 		diff(t, []int64{2, 3, 5}, []int64{n.Revision, int64(n.BoundTasks), int64(n.BoundSlots)})
 
-		n.BoundSlots, n.Pace, n.PaceTime = 0, 2.5, noon
+		n.BoundSlots, n.Ahead, n.AheadTime = 0, 2.5, noon
 		update(t, db, func(tx *store.Tx) error { return tx.UpdateNode(&n) })
 		got := view(t, db, func(tx *store.Tx) (store.NodeSlots, error) { return tx.FreeNode(one) })
-		diff(t, store.NodeSlots{Node: one, Slots: 4, Bound: 3, Pace: 2.5, PaceTime: noon}, got)
+		diff(t, store.NodeSlots{Node: one, Slots: 4, Bound: 3, Ahead: 2.5, AheadTime: noon}, got)
 		err := db.View(t.Context(), func(tx *store.Tx) error {
 			_, err := tx.FreeNode(third.ID)
 			return err
