@@ -53,6 +53,9 @@ type command struct {
 	lost bool
 	// spec is what to start, once that is prepared.
 	spec *run.Spec
+	// leaveLine takes it out of the keeper's line, if it may be there, and tells
+	// whether it has been started instead.
+	leaveLine func() bool
 }
 
 // overLimit ends a command that uses more than it may; it is the failure that
@@ -132,6 +135,9 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 		if over, ok := errors.AsType[*overLimit](context.Cause(ctx)); ok {
 			failure = &over.info
 		}
+		if ctx.Err() != nil && c.leaveLine != nil && c.leaveLine() {
+			return c.end(ctx, process)
+		}
 		if ctx.Err() != nil || failure != nil {
 			if ctx.Err() == nil && failure.Category == batch.ServerError && failure.Code == batch.FailureCommandLaunch {
 				c.couldNotBegin(true, failureText(failure))
@@ -144,6 +150,11 @@ func (c *command) within(ctx context.Context) *batch.Outcome {
 			return c.notStarted(err)
 		}
 	}
+	return c.end(ctx, process)
+}
+
+// end waits for the end of the process and says what it means.
+func (c *command) end(ctx context.Context, process run.Execution) *batch.Outcome {
 	c.launched = true
 	c.agent.starts.began()
 	result, err := c.wait(ctx, process)

@@ -178,6 +178,7 @@ func (t *attempt) await(c *command) bool {
 		<-t.turn.Done()
 		return t.called()
 	}
+	c.leaveLine = func() bool { return t.withdraw(c, process) }
 	switch began, err := process.LineUp(t.turn, enter); {
 	case err == nil:
 		c.adopted = true

@@ -28,9 +28,14 @@
 //
 // A node that completes tasks quickly would idle for the time of two round
 // trips after each. So when no node of a pool has a free slot, nodes that
-// completed tasks lately get some more to hold, as many as they complete in a
-// tenth of a second. If another node of the pool becomes free and nothing else
-// is ready, they are asked to give back what they have not begun.
+// completed tasks lately get some more to hold: as many as they complete in two
+// rounds of report, commit, assignment and orders, and again when half are left.
+// What a round takes is measured for each node, see package conversation, and
+// taken for a tenth of a second at least and half a second at most. It is never
+// more than [control.MaxAhead] slots, and only as many as a few times what the
+// node has completed lately: a short task does not say that the next are. If
+// another node of the pool becomes free and nothing else is ready, nodes are asked
+// to give back what they have not begun.
 //
 // One server schedules: it is the only one on its database; see package store.
 package scheduler
