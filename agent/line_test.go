@@ -1,10 +1,13 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/batchyard/batchyard/agent"
+	"github.com/batchyard/batchyard/agent/run"
 	"github.com/batchyard/batchyard/batch"
 )
 
@@ -116,4 +119,65 @@ func TestLine(t *testing.T) {
 			t.Errorf("%d of %d tasks are said to have run, %d did", len(began), many, len(lines))
 		}
 	})
+}
+
+// slowTurn is a keeper that tells when the turn of attempt j/called has come, and
+// waits before it lets the agent go on.
+type slowTurn struct {
+	*run.Keeper
+	turned, goOn chan struct{}
+}
+
+func (s slowTurn) Process(spec run.Spec) run.Execution {
+	p := s.Keeper.Process(spec)
+	if strings.HasPrefix(spec.ID, "j/called") {
+		return slowTurnProcess{p, s}
+	}
+	return p
+}
+
+type slowTurnProcess struct {
+	*run.Process
+	keeper slowTurn
+}
+
+func (p slowTurnProcess) LineUp(ctx context.Context, entered func()) (run.Started, error) {
+	began, err := p.Process.LineUp(ctx, entered)
+	close(p.keeper.turned)
+	<-p.keeper.goOn
+	return began, err
+}
+
+// Who is cancelled between his turn and his start is not left in line, where he
+// would be started later.
+func TestCancelledInTurn(t *testing.T) {
+	t.Parallel()
+	keeper := slowTurn{turned: make(chan struct{}), goOn: make(chan struct{})}
+	n := newNode(t, slots(1), func(n *node) {
+		n.options.OpenKeeper = func(ctx context.Context, o run.Options) (agent.Keeper, error) {
+			k, err := run.Open(ctx, o)
+			keeper.Keeper = k
+			return keeper, err
+		}
+	})
+	log, first := n.path("shared", "log"), n.newGate("first")
+	n.change(func() {
+		n.bind("first", shell(first.wait()+"; exit 1")) // the keeper passes on no room of who fails
+		n.bind("called", shell("echo ran >> "+log))
+	})
+	n.phase("first", batch.PhaseRunning)
+	first.open()
+	<-keeper.turned
+	n.release("called", batch.ReleaseAlways)
+	n.until("the orders are applied", func() bool { return n.report.Revision == n.orders.Revision })
+	close(keeper.goOn)
+	n.phase("called", batch.PhaseReleased)
+	for i := range 3 {
+		if got := summarize(n.run(fmt.Sprint("next", i), shell("true"))); got != (summary{}) {
+			t.Fatalf("task %d after it ends as %+v", i, got)
+		}
+	}
+	if exists(log) {
+		t.Error("a task that was given back has run")
+	}
 }
