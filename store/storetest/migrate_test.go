@@ -59,8 +59,8 @@ func wantOldTimes(t *testing.T, db *store.DB) {
 	e := five.ExecutionInfo
 	diff(t, []int64{11, 12, 13, 14}, []int64{e.StartTime.UnixMicro(), e.EndTime.UnixMicro(), e.LastRetryTime.UnixMicro(), e.LastRequeueTime.UnixMicro()})
 	node := view(t, db, func(tx *store.Tx) (batch.Node, error) { return tx.Node("tvmps_1") })
-	if got := node.PaceTime.UnixMicro(); got != 15 {
-		t.Errorf("the pace of a node from before is of %d, want 15", got)
+	if got := node.AheadTime.UnixMicro(); got != 15 {
+		t.Errorf("what a node from before has ahead is of %d, want 15", got)
 	}
 }
 
