@@ -9,7 +9,7 @@ import (
 const maxGone = 1024
 
 // account is what a node should be doing at a revision of its orders, and since
-// when. It is never changed: advance makes the next one.
+// when. Once it is remembered it is never changed: advance makes the next one.
 type account struct {
 	revision int64 // 0: nothing is known
 	// floor is the lowest revision since which changes are known.
@@ -94,6 +94,17 @@ func (a *account) advance(revision int64, tasks []store.HeldTask, settled map[in
 		next.gone = next.gone[extra:]
 	}
 	return next
+}
+
+// takeStarts takes over which attempts have begun from another account of this
+// revision: that an attempt begins does not raise it.
+func (a *account) takeStarts(other *account) {
+	for i := range a.holds {
+		h := &a.holds[i]
+		if i < len(other.holds) && other.holds[i].Sequence == h.Sequence && other.holds[i].State == batch.TaskRunning {
+			h.State = batch.TaskRunning
+		}
+	}
 }
 
 // fits tells whether what changed since a revision is known.

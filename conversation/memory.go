@@ -160,7 +160,8 @@ func (c *memory) recall(node batch.NodeID, instance string) (known *account, con
 }
 
 // remember keeps what a node should be doing. It must be on disk. Told is the
-// revision that an answer brings, 0 for none.
+// revision that an answer brings, 0 for none. Calls of a node overlap, and of two
+// that read one revision either may come first.
 func (c *memory) remember(node batch.NodeID, known *account, told int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +169,11 @@ func (c *memory) remember(node batch.NodeID, known *account, told int64) {
 	if entry == nil {
 		return
 	}
-	if entry.known == nil || known.revision >= entry.known.revision {
+	switch before := entry.known; {
+	case before == nil || known.revision > before.revision:
+		entry.known = known
+	case known.revision == before.revision:
+		known.takeStarts(before)
 		entry.known = known
 	}
 	entry.told = max(entry.told, told)
