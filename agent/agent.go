@@ -224,7 +224,7 @@ func (a *Agent) serve(ctx context.Context, orders batch.NodeOrders, sent time.Ti
 	a.work.Go(a.disk.run)
 	a.work.Go(a.lives.lasts)
 	c := newCalls(a)
-	c.apply(orders, call{sent: sent})
+	c.apply(orders, call{sent: sent, number: a.reports})
 	err := c.serve(ctx)
 	if errors.Is(err, ErrLeft) || errors.Is(err, ErrRefused) || errors.Is(err, ErrLost) || ctx.Err() != nil && a.KillTasksOnStop {
 		stop(errStopping)
@@ -352,7 +352,7 @@ func (a *Agent) open(ctx context.Context, settings *batch.NodeSettings) (err err
 	a.disk = newDiskWatch(a.tree, settings.Size.Disk, a)
 	a.files = newFileDesk(a)
 	a.desk.find(a.keeper.Held())
-	a.desk.owed = readOwed(a)
+	a.desk.owed, a.desk.owing = readOwed(a), true
 	return nil
 }
 

@@ -53,6 +53,8 @@ type attempt struct {
 	start   *batch.Time
 	since   moment
 	outcome *batch.Outcome
+	// owed tells that an earlier agent had its result and could not hand it over.
+	owed bool
 	// begun: has, or had, a goroutine. unwanted: the orders no longer name it.
 	begun, unwanted bool
 	// adopted tells that an earlier agent started its process, which the

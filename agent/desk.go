@@ -19,6 +19,7 @@ type desk struct {
 	epoch    string     // of these
 	removals int64      // the highest number of a removal in this epoch
 	leave    bool
+	empty    bool       // to leave, and nothing is held
 	attempts []*attempt // in the order they came, which is the order they start
 	living   living     // those of them that have a goroutine
 	lined    int        // those that have been lined up and have no slot yet
@@ -26,11 +27,13 @@ type desk struct {
 	slots    int        // free slots
 	slotFree []bool     // by number, for users of task scope
 	// orphans are processes of an earlier agent, and when they began, until
-	// the first orders say which of them are still wanted.
+	// orders say which of them are still wanted and how to go on with them.
 	orphans map[string]run.Started
-	// owed is what an earlier agent could not hand over: results, and attempts
-	// that it called running before their processes were started.
+	// owed is what an earlier agent could not hand over, until orders name its
+	// attempts, or name all without them: results, and attempts that it called
+	// running before their processes were started.
 	owed     map[attemptID]batch.TaskReport
+	owing    bool // there may be a file of these
 	removing map[int64]batch.Removal
 	removed  map[int64]bool
 	// lineEnd is closed when the last of the line has entered it.
@@ -142,9 +145,17 @@ func (d *desk) receipt(said saying, orders *batch.NodeOrders) {
 	for _, id := range said.removed {
 		delete(d.removed, id)
 	}
+	d.forgetOwed()
 	if said.cut {
 		d.agent.note(atOnce)
 	}
+}
+
+// anotherEpoch tells whether orders are of another epoch than those before.
+func (d *desk) anotherEpoch(orders *batch.NodeOrders) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.epoch != "" && orders.Epoch != d.epoch
 }
 
 // fits tells whether orders of changes can be applied to what is held.
@@ -191,18 +202,28 @@ func (d *desk) take(orders batch.NodeOrders) {
 	d.agent.keeper.Forget(forgotten...)
 	for i := range orders.Tasks {
 		o := &orders.Tasks[i]
-		if wanted[attemptID{o.Job, o.Task, o.Attempt}] == o && o.Run != nil {
+		if id := (attemptID{o.Job, o.Task, o.Attempt}); wanted[id] == o && o.Run != nil {
+			delete(wanted, id)
 			d.accept(o)
 		}
 	}
-	d.endOrphans()
+	d.endOrphans(wanted)
+	d.forgetOwed()
 	if len(orders.Tasks) > 0 {
 		d.stock.fill(d.count(), len(d.slotFree))
 	}
 	d.takeRemovals(orders)
-	if d.leave && len(d.attempts) == 0 {
+	d.noteEmpty()
+}
+
+// noteEmpty tells the server that the node can leave, once. The caller holds the
+// lock.
+func (d *desk) noteEmpty() {
+	empty := d.leave && len(d.attempts) == 0
+	if empty && !d.empty {
 		d.agent.note(atOnce)
 	}
+	d.empty = empty
 }
 
 // compare settles one attempt that is held with what the orders say of it and
@@ -215,6 +236,8 @@ func (d *desk) compare(t *attempt, order *batch.TaskOrder) bool {
 		// Nobody wants it any more. It goes once nothing of it runs.
 		t.unwanted = true
 		t.cancel(errUnwanted)
+	case t.unwanted:
+		t.unwanted = false // it is given back instead: it has been ended
 	case t.final():
 	case !t.begun && (order.Release != "" || d.leave || !d.agent.health.fit()):
 		t.phase = batch.PhaseReleased
@@ -235,9 +258,10 @@ func (d *desk) accept(o *batch.TaskOrder) {
 	t := &attempt{agent: d.agent, id: id, run: o.Run, phase: batch.PhaseHeld, slot: -1, finished: make(chan struct{})}
 	d.attempts = append(d.attempts, t)
 	owed, told := d.owed[id]
+	delete(d.owed, id)
 	if told && owed.Phase == batch.PhaseEnded {
 		delete(d.orphans, id.String())
-		t.phase, t.start, t.outcome = batch.PhaseEnded, owed.Start, owed.Outcome
+		t.phase, t.start, t.outcome, t.owed = batch.PhaseEnded, owed.Start, owed.Outcome, true
 		d.agent.note(soon)
 	} else if d.agent.lives.ended(id) {
 		t.phase, t.died = batch.PhaseReleased, batch.DeathCrash
@@ -260,13 +284,24 @@ func (d *desk) accept(o *batch.TaskOrder) {
 	d.compare(t, o)
 }
 
-// endOrphans ends what an earlier agent started and the first orders do not
-// name. Until they have ended they are attempts that nobody wants, so that
+// endOrphans ends what an earlier agent started and the orders do not name.
+// Until they have ended they are attempts that nobody wants, so that
 // their directories are neither removed nor used again too early. How many slots
-// they have nobody knows any more, so all count as taken.
-func (d *desk) endOrphans() {
+// they have nobody knows any more, so all count as taken. Those that are named
+// without a word of how to go on with them, since not all fitted into the answer,
+// wait for it.
+func (d *desk) endOrphans(named map[attemptID]*batch.TaskOrder) {
+	for id := range d.owed {
+		if named[id] == nil {
+			delete(d.owed, id)
+		}
+	}
 	for name := range d.orphans {
 		id, ok := parseAttemptID(name)
+		if ok && named[id] != nil {
+			continue
+		}
+		delete(d.orphans, name)
 		if !ok {
 			d.agent.work.Go(func() {
 				_ = d.agent.guard("end of "+name, func() error { d.agent.endProcess(name); return nil }) // it has been told
@@ -278,7 +313,6 @@ func (d *desk) endOrphans() {
 		d.start(t, -1)
 		t.cancel(errUnwanted)
 	}
-	d.orphans, d.owed = nil, nil
 }
 
 // endProcess kills a process at the keeper and forgets it.
@@ -310,9 +344,10 @@ func (d *desk) startAll() {
 	d.lineUp()
 }
 
-// open tells whether attempts may begin. The caller holds the lock.
+// open tells whether attempts may begin: not while some of an earlier agent,
+// which have slots, are yet to be taken up. The caller holds the lock.
 func (d *desk) open() bool {
-	return d.agent.boots.ready() && !d.leave && d.agent.health.fit() && d.agent.working.Err() == nil
+	return len(d.orphans) == 0 && d.agent.boots.ready() && !d.leave && d.agent.health.fit() && d.agent.working.Err() == nil
 }
 
 // next is the attempt that is to begin now, if there is one. Those in line whose

@@ -283,6 +283,11 @@ func TestLease(t *testing.T) {
 		if got := summarize(n.outcome(attempt)); got.Exit != 7 {
 			t.Errorf("the next agent reported %+v", got)
 		}
+		// A later task of the same name is another, whatever becomes of this agent.
+		n.forgotten("t")
+		if exists(filepath.Join(n.options.State, "owed.json")) {
+			t.Error("the result is still on disk as owed")
+		}
 	})
 }
 

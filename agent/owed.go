@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/batchyard/batchyard/batch"
 )
@@ -39,6 +40,19 @@ func readOwed(a *Agent) map[attemptID]batch.TaskReport {
 	return owed
 }
 
+// forgetOwed removes the file when all that it had is taken: a later task may be
+// named as one of these was. The caller holds the lock.
+func (d *desk) forgetOwed() {
+	if !d.owing || len(d.owed) > 0 || slices.ContainsFunc(d.attempts, func(t *attempt) bool { return t.owed }) {
+		return
+	}
+	err := os.Remove(filepath.Join(d.agent.State, owedName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.agent.Log.Error("results of the agent before this one not forgotten", "err", err)
+	}
+	d.owing = false
+}
+
 // keepOwed writes down the results that the server has not taken and the attempts
 // that are to be begun, or removes the file if there are none.
 func (d *desk) keepOwed() {
@@ -54,6 +68,9 @@ func (d *desk) keepOwed() {
 				Job: t.id.job, Task: t.id.task, Attempt: t.id.attempt, Phase: batch.PhaseHeld,
 			})
 		}
+	}
+	for _, r := range d.owed { // by the agent before, and not asked for yet
+		reports = append(reports, r)
 	}
 	d.mu.Unlock()
 	path := filepath.Join(d.agent.State, owedName)

@@ -50,6 +50,7 @@ type call struct {
 	reporting bool
 	left      bool
 	informed  bool // it told about the agent
+	whole     bool // it told all that is held
 	number    int64
 	said      saying
 }
@@ -62,7 +63,10 @@ type calls struct {
 	answers            chan answer
 	waiting, reporting bool
 	informed           bool // the server knows what there is to know of the agent
-	whole              bool // the next report is of all that is held
+	// whole is set when the next report is to be of all that is held: until one
+	// of at least the number wholeFrom was answered.
+	whole     bool
+	wholeFrom int64
 
 	// due is when changes are reported, zero if there are none.
 	due time.Time
@@ -187,7 +191,7 @@ func (c *calls) call(ctx context.Context, reporting bool) {
 	}
 	made := call{
 		sent: c.agent.clock(), revision: report.Revision, reporting: reporting, left: report.Left,
-		informed: report.Agent != nil, number: report.Number, said: said,
+		informed: report.Agent != nil, whole: report.Whole, number: report.Number, said: said,
 	}
 	go func() { // finish waits for it
 		limited, cancel := context.WithTimeout(ctx, limit)
@@ -230,10 +234,8 @@ func (c *calls) take(got answer) error {
 	if c.failing {
 		c.agent.Log.Info("server reached again")
 	}
-	c.failing, c.whole = false, got.orders.More
-	if got.orders.More {
-		c.due = now
-	}
+	c.failing = false
+	c.whole = c.whole && got.call.number < c.wholeFrom
 	c.delays.Reset()
 	c.informed = c.informed || got.call.informed
 	if quick := now.Sub(got.call.sent) < idlePause; quick && !got.call.reporting &&
@@ -257,13 +259,17 @@ func (c *calls) failed(got answer, now time.Time) error {
 		c.failing = true
 		c.agent.Log.Warn("server not reached", "err", got.err)
 	}
-	c.whole = true // it may be another server, or the same after a start
+	c.askWhole() // it may be another server, or the same after a start
 	c.again = now.Add(c.delays.NextBackOff())
 	if got.call.reporting && c.due.IsZero() {
 		c.due = c.again // what it said must be said again
 	}
 	return nil
 }
+
+// askWhole makes the next report one of all that is held. What is under way is
+// not.
+func (c *calls) askWhole() { c.whole, c.wholeFrom = true, c.agent.reports+1 }
 
 // finish waits for calls that were hung up.
 func (c *calls) finish() {
@@ -287,15 +293,25 @@ func (c *calls) apply(orders batch.NodeOrders, made call) {
 	c.takeLease(orders.Lease.Std(), sent)
 	a.files.take(orders.Files, sent)
 	a.desk.receipt(made.said, &orders)
+	if orders.More {
+		c.askWhole()
+		c.due = a.clock()
+	}
 	switch before := a.desk.applied(); {
 	case orders.Revision == before && sent.Before(c.applied),
 		orders.Revision < before && sent.Before(c.risen):
 		return
 	case !a.desk.fits(&orders):
-		c.whole, c.due = true, a.clock()
+		c.askWhole()
+		c.due = a.clock()
 		return
 	case orders.Revision != before:
 		c.risen = a.clock()
+	}
+	if !made.whole && a.desk.anotherEpoch(&orders) {
+		// What the server before has taken this one may not know.
+		c.askWhole()
+		c.due = a.clock()
 	}
 	if sent.After(c.applied) {
 		c.applied = sent

@@ -28,6 +28,7 @@ type server struct {
 	agent    batch.AgentInfo
 	results  []result
 	calls    int
+	most     int   // so many are answered, if set
 	failed   int   // calls while the server was down
 	waiting  int   // the number of the newest call that waits
 	down     error // the answer to all calls, if set
@@ -73,6 +74,9 @@ func (s *server) Sync(ctx context.Context, report batch.NodeReport) (batch.NodeO
 		s.failed++
 		s.changed()
 		return batch.NodeOrders{}, s.down
+	}
+	if s.most > 0 && s.calls > s.most {
+		return batch.NodeOrders{}, errDown
 	}
 	if s.instance != report.Instance && report.Revision != 0 {
 		return batch.NodeOrders{}, batch.Errorf(batch.CodeForbidden, "A newer agent speaks for the node.")

@@ -95,7 +95,7 @@ func folder(t *testing.T) string {
 func addPool(t testing.TB, c *batchtest.Cluster, nodes, slots int) {
 	t.Helper()
 	_, err := c.Server().AddPool(t.Context(), batchtest.Account, batch.PoolSpecification{
-		ID: pool, VMSize: "custom_4c_4g", TaskSlotsPerNode: slots, TargetDedicatedNodes: nodes,
+		ID: pool, VMSize: "custom_32c_4g", TaskSlotsPerNode: slots, TargetDedicatedNodes: nodes,
 		VirtualMachineConfiguration: &batch.VirtualMachineConfiguration{
 			NodeAgentSKUID: "batch.node.debian 12", ImageReference: batch.ImageReference{Publisher: "debian", Offer: "debian-12"},
 		},
