@@ -132,11 +132,12 @@ func newKeeper() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			relaxGarbage() // its timers are relaxed from the start
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			if profiles != "" {
-				offerProfiles(command.Context(), profiles, log)
-			}
 			// Signals that are meant for the server do not end it.
-			return keeper.Main(context.WithoutCancel(command.Context()), os.Stdin, os.Stdout, log)
+			ctx := context.WithoutCancel(command.Context())
+			if profiles != "" {
+				offerProfiles(ctx, profiles, log)
+			}
+			return keeper.Main(ctx, os.Stdin, os.Stdout, log)
 		},
 	}
 	command.Flags().StringVar(&profiles, "profiles", "", "offer profiles on the socket `PATH`")

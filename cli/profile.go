@@ -37,6 +37,11 @@ func offerProfiles(ctx context.Context, path string, log *slog.Logger) {
 		log.Warn("profiles not offered", "err", err)
 		return
 	}
+	// Another process may offer its own on the path before this one has ended: a
+	// keeper starts itself again inside the node's machine. So the socket stays.
+	if socket, ok := listener.(*net.UnixListener); ok {
+		socket.SetUnlinkOnClose(false)
+	}
 	server := &http.Server{Handler: profileHandler(), ReadHeaderTimeout: headerTimeout}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() { _ = server.Serve(listener) }() // ends with the process

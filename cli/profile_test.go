@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/batchyard/batchyard/auth"
@@ -47,6 +49,9 @@ func TestProfilesOfARunningInstallation(t *testing.T) {
 		if err != nil || len(sockets) != 1 {
 			t.Fatalf("sockets of the %s: %q, %v", part, sockets, err)
 		}
+		if part == "keeper" { // whom a signal that is meant for the server does not reach
+			terminate(t, filepath.Join(filepath.Dir(sockets[0]), "keeper", "keeper.lock"))
+		}
 		through := &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				// The whole path is longer than that of a socket may be.
@@ -65,5 +70,22 @@ func TestProfilesOfARunningInstallation(t *testing.T) {
 		if !strings.HasPrefix(profile, "\x1f\x8b") { // compressed
 			t.Errorf("the %s answers %.100q", part, profile)
 		}
+	}
+}
+
+// terminate signals the process whose number a lock has.
+func terminate(t *testing.T, lock string) {
+	t.Helper()
+	text, err := os.ReadFile(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+	pid, err := strconv.Atoi(number)
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
