@@ -32,6 +32,10 @@ func onMachine(o *run.Options) {
 	}
 }
 
+// refused has the process inside fail after it was born, as on a host that
+// allows no namespaces.
+func refused(o *run.Options) { o.Machine.Root = filepath.Join(o.Machine.Root, "missing") }
+
 func newMachine(t testing.TB, change ...func(*run.Options)) *node {
 	t.Helper()
 	n := newNode(t, append([]func(*run.Options){onMachine}, change...)...)
@@ -286,11 +290,16 @@ func keeperOf(t *testing.T, n *node) *watched {
 
 func TestKeeperSignals(t *testing.T) {
 	t.Parallel()
-	for name, machine := range map[string][]func(*run.Options){"on a machine of its own": {onMachine}, "on the machine": nil} {
+	places := map[string][]func(*run.Options){
+		"on a machine of its own": {onMachine},
+		"where it is refused one": {onMachine, refused},
+		"on the machine":          nil,
+	}
+	for name, machine := range places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, machine...)
-			if n.options.Machine != nil {
+			if n.Capabilities().Machine {
 				n.dir = n.options.Machine.Root
 			}
 			keeper := keeperOf(t, n)

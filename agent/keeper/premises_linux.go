@@ -110,7 +110,8 @@ func (p *premises) clear(ctx context.Context) (err error) {
 	return noteProcess(p.lock, os.Getpid())
 }
 
-// handOver starts the keeper inside. Nil is that the host refuses.
+// handOver starts the keeper inside. Nil is that the host refuses, and that this
+// process is the keeper, also to whoever reads the lock.
 func (p *premises) handOver() error {
 	refused := p.startInside()
 	if refused == nil {
@@ -119,7 +120,7 @@ func (p *premises) handOver() error {
 	p.log.Warn("the node has no machine of its own", "error", refused)
 	p.groups.Missing = append(p.groups.Missing, fmt.Sprintf("the host allows no namespaces (%v): /tmp, /var/tmp, /dev/shm, IPC objects, "+
 		"the list of processes and the host name are the machine's, what tasks leave there stays, and a process that hides may outlive the keeper", refused))
-	return nil
+	return noteProcess(p.lock, os.Getpid())
 }
 
 // startInside returns once the keeper inside is on its premises, or will not be.
