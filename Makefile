@@ -66,7 +66,7 @@ test-unit: ## Run the tests of our own packages with the race detector
 
 .PHONY: test-virtual
 test-virtual: ## Run clusters in virtual time at full size, which is without the race detector
-	GOGC=800 go test -timeout $(TEST_TIMEOUT) ./batchtest
+	GOGC=800 go test -timeout $(TEST_TIMEOUT) ./batchtest ./control
 
 .PHONY: test-postgres
 test-postgres: ## Run the store's suite against a PostgreSQL server of its own

@@ -9,7 +9,11 @@ import (
 // TestMain keeps the random runs few, because each of their steps is on disk;
 // -rapid.checks asks for more.
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "30"); err != nil {
+	checks := "30"
+	if raced {
+		checks = "8"
+	}
+	if err := flag.Set("rapid.checks", checks); err != nil {
 		panic(err)
 	}
 	flag.Parse()
