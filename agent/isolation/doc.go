@@ -13,6 +13,7 @@
 // Files:
 //
 //	machine.go    a node's own machine: Enter
+//	root.go       mounts that are not seen outside, also in a chroot
 //	mount.go      what is hidden, and what stays in sight
 //	furniture.go  temporary files, shared memory and message queues
 //	private.go    all of these for one task

@@ -61,8 +61,7 @@ func Namespaces() *syscall.SysProcAttr {
 // node. If it fails the process must end, since it may have half of it.
 func Enter(config run.Machine, memory int64) (m *Machine, err error) {
 	m = &Machine{Machine: config, shmBytes: memory / 2}
-	// Also where the machine's mounts are shared, ours are not seen outside.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+	if err := separateMounts(); err != nil {
 		return nil, fmt.Errorf("separate mounts: %w", err)
 	}
 	if err := m.open(); err != nil {
