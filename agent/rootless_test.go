@@ -29,10 +29,14 @@ func TestUnprivileged(t *testing.T) {
 	}
 	tests := []string{
 		"TestTaskEnvironment", "TestTaskOutcome", "TestWallClock", "TestQueue", "TestRelease", "TestOrders", "TestRestart", "TestLease",
-		"TestBoot", "TestLeave", "TestRemoval", "TestFileList", "TestFileRead", "TestFileDelete", "TestFetch", "TestDisk", "TestElevation", "TestPrivateTasks",
+		"TestBoot", "TestLeave", "TestRemoval", "TestFileList", "TestFileRead", "TestFileDelete", "TestFetch", "TestDisk", "TestElevation",
 	}
-	command := exec.CommandContext(t.Context(), setpriv, "--reuid", nobody, "--regid", nobody, "--clear-groups", "--no-new-privs",
-		copyOfSelf(t, folder), "-test.run", "^("+strings.Join(tests, "|")+")$", "-test.v")
+	asNobody := []string{"--reuid", nobody, "--regid", nobody, "--clear-groups", "--no-new-privs"}
+	if exec.CommandContext(t.Context(), setpriv, append(asNobody, "unshare", "--user", "--mount", "true")...).Run() == nil {
+		tests = append(tests, "TestPrivateTasks") // in a chroot, and on some hosts, namespaces are for root alone
+	}
+	command := exec.CommandContext(t.Context(), setpriv, append(asNobody,
+		copyOfSelf(t, folder), "-test.run", "^("+strings.Join(tests, "|")+")$", "-test.v")...)
 	command.Dir, command.Env = folder, []string{"TMPDIR=" + folder, "PATH=" + os.Getenv("PATH")}
 	out, err := command.CombinedOutput()
 	if err != nil {

@@ -244,7 +244,7 @@ func (h *holder) failed(t *task, err error) {
 // somebody may want it to.
 func (h *holder) runs(t *task, pid int, at time.Time) {
 	t.phase, t.pid, t.spec = running, pid, nil
-	t.started = run.Started{PID: pid, At: at, Up: run.BootTime()}
+	t.started = run.Started{PID: pid, At: at, Up: run.BootTime() - int64(time.Since(at))}
 	h.pids[pid] = t
 	t.answer(&t.started, nil)
 	h.wakeReaper()

@@ -3,10 +3,8 @@
 package keeper_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -315,30 +313,3 @@ func TestKeeperSignals(t *testing.T) {
 	}
 }
 
-// TestMachineUnprivileged runs these tests anew as a user who is not root.
-func TestMachineUnprivileged(t *testing.T) {
-	t.Parallel()
-	setpriv, err := exec.LookPath("setpriv")
-	if os.Geteuid() != 0 || err != nil {
-		t.Skip("SKIPPED: running the tests as another user needs root and setpriv")
-	}
-	folder, err := os.MkdirTemp("", "nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(folder) })
-	program, err := os.ReadFile(self(t))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(folder, "keeper.test"), program, 0o755)
-	}
-	if err = errors.Join(err, os.Chmod(folder, 0o777)); err != nil {
-		t.Fatal(err)
-	}
-	command := exec.CommandContext(t.Context(), setpriv, "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs",
-		filepath.Join(folder, "keeper.test"), "-test.run", "^(TestMachine|TestKeeperEndsWithAll|TestKeeperSignals)$", "-test.v")
-	command.Dir, command.Env = folder, []string{"TMPDIR=" + folder, "PATH=" + os.Getenv("PATH")}
-	out, err := command.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "allows no namespaces") && newMachine(t) != nil {
-		t.Errorf("as nobody: %v\n%s", err, out)
-	}
-}
