@@ -312,4 +312,3 @@ func TestKeeperSignals(t *testing.T) {
 		})
 	}
 }
-
