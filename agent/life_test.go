@@ -64,8 +64,10 @@ func TestRestart(t *testing.T) {
 	t.Run("a task of which only files have been fetched is begun by the next agent", func(t *testing.T) {
 		t.Parallel()
 		var asked atomic.Int32
+		first := make(chan struct{})
 		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if asked.Add(1) == 1 {
+				close(first)
 				<-r.Context().Done() // the first agent does not get it
 				return
 			}
@@ -75,6 +77,11 @@ func TestRestart(t *testing.T) {
 		n := newNode(t, allow(host(web)))
 		attempt := n.add("t", fetching(batch.ResourceFile{HTTPURL: web.URL + "/input", FilePath: "input"}))
 		n.phase("t", batch.PhaseRunning)
+		select {
+		case <-first: // otherwise it would be the next agent that does not get it
+		case <-time.After(testTime):
+			t.Fatal("the file is not asked for")
+		}
 		n.restart()
 		if got := summarize(n.outcome(attempt)); got != (summary{}) {
 			t.Errorf("outcome is %+v", got)
