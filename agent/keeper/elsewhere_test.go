@@ -36,6 +36,9 @@ func TestMachineInChroot(t *testing.T) {
 	unshare, chroot := program(t, "unshare"), program(t, "chroot")
 	newMachine(t)
 	folder, test := folderWithSelf(t)
+	if _, err := runIn(t, folder, unshare, "--mount", "true"); err != nil {
+		t.Skip("SKIPPED: this is a chroot already, in which all tests show what this one does")
+	}
 	script := `set -e
 mount -t tmpfs tmpfs "$1"
 mount --make-unbindable "$1"
