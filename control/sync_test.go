@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -362,6 +363,44 @@ func TestQuickNodesHoldTasksAhead(t *testing.T) {
 					t.Errorf("%s ran %s %d times", id, name, n)
 				}
 			}
+		}
+	})
+}
+
+// TestUrgentTasksPassWhatASlowNodeHolds has a node that was quick, and got much
+// ahead of time, come to long tasks.
+func TestUrgentTasksPassWhatASlowNodeHolds(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, url)
+		y.loops()
+		y.prepare(1, 1)
+		y.wanted(1)
+		y.robots(1, func(o batch.TaskOrder) (time.Duration, int) {
+			if strings.HasPrefix(string(o.Task), "short") {
+				return 5 * time.Millisecond, 0
+			}
+			return 10 * time.Minute, 0
+		})
+		y.addTasks("job", "short", 60)
+		y.addTasks("job", "long", 60)
+		time.Sleep(20 * time.Second)
+		if n := y.job("job").Bound; n < 2 {
+			t.Fatalf("the node holds %d tasks: nothing was given ahead", n)
+		}
+		spec := jobSpec("urgent")
+		spec.Priority = 100
+		_, err := y.AddJob(ctx(t), acct, spec)
+		y.check(err)
+		y.addTasks("urgent", "u", 1)
+		time.Sleep(11 * time.Minute)
+		if state := y.task("urgent", "u-000").State; state != batch.TaskRunning {
+			t.Errorf("after the one long task that ran the urgent one is %s", state)
+		}
+		time.Sleep(10 * time.Minute)
+		if c := y.job("job").Counts; c.Succeeded < 61 || c.Failed != 0 {
+			t.Errorf("the others do not go on: %+v", c)
 		}
 	})
 }

@@ -35,7 +35,8 @@
 // more than [control.MaxAhead] slots, and only as many as a few times what the
 // node has completed lately: a short task does not say that the next are. If
 // another node of the pool becomes free and nothing else is ready, nodes are asked
-// to give back what they have not begun.
+// to give back what they have not begun; so is a node that has completed nothing
+// for five seconds while tasks wait, since these may be more urgent.
 //
 // One server schedules: it is the only one on its database; see package store.
 package scheduler

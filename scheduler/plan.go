@@ -25,6 +25,9 @@ type Snapshot struct {
 	// Held are tasks that nodes hold and have not begun. They are looked at
 	// only if no task that waits can be bound.
 	Held []HeldTask
+	// Slow are those of nodes that have completed nothing lately, while no node
+	// takes more and tasks wait for one.
+	Slow []HeldTask
 }
 
 // Job is what Plan has to know of a job.
@@ -58,7 +61,7 @@ func Plan(s Snapshot, now time.Time) control.Decision {
 	}
 	d := control.Decision{Pool: s.Pool, Assign: p.assigned}
 	if len(d.Assign) == 0 {
-		d.Recall = p.recall(s.Held)
+		d.Recall = append(p.recall(s.Held), p.callAllBack(s.Slow)...)
 	}
 	return d
 }
@@ -305,6 +308,25 @@ func (p *planner) recall(held []HeldTask) []control.Recall {
 	for _, t := range newest {
 		if !t.Recalled && p.choose(t.Slots) >= 0 && p.spare(t) {
 			p.occupy(t.Slots)
+			recalls = append(recalls, control.Recall{TaskRef: t.TaskRef, Node: t.Node})
+		}
+	}
+	return recalls
+}
+
+// callAllBack asks for all tasks back that only wait on their nodes, the newest
+// first: what is next in the pool then goes where a slot is free first.
+func (p *planner) callAllBack(slow []HeldTask) []control.Recall {
+	newest := slices.Clone(slow)
+	slices.SortFunc(newest, func(a, b HeldTask) int { return cmp.Compare(b.Sequence, a.Sequence) })
+	for _, t := range newest {
+		if t.Recalled {
+			p.spare(t)
+		}
+	}
+	var recalls []control.Recall
+	for _, t := range newest {
+		if !t.Recalled && p.spare(t) {
 			recalls = append(recalls, control.Recall{TaskRef: t.TaskRef, Node: t.Node})
 		}
 	}

@@ -153,6 +153,15 @@ func TestPlan(t *testing.T) {
 				Held:  []scheduler.HeldTask{held("a", "t1", 1, false), held("a", "t2", 1, false), held("a", "t3", 1, false)},
 			}, "t3←a",
 		},
+		"nodes that came to long tasks give back all that only waits there": {
+			scheduler.Snapshot{
+				Nodes: []store.NodeSlots{node("a", 1, 3), node("b", 2, 3)},
+				Slow: []scheduler.HeldTask{
+					held("a", "t1", 1, false), held("a", "t2", 1, true), held("a", "t3", 1, false),
+					held("b", "t4", 1, false), held("b", "t5", 1, false),
+				},
+			}, "t5←b t3←a",
+		},
 		"not those for which their node has slots": {
 			scheduler.Snapshot{
 				Nodes: []store.NodeSlots{node("a", 2, 3), node("b", 4, 0)},

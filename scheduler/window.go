@@ -80,6 +80,9 @@ func read(tx *store.Tx, pool store.PoolRef, known *policy, now time.Time) (windo
 		if room, err = w.readQuick(tx, pool, now); err != nil {
 			return w, err
 		}
+		if room == 0 {
+			return w, w.readSlow(tx, pool, now)
+		}
 	}
 	if err := r.read(most, min(room, maxSlots)); err != nil {
 		return w, err
@@ -156,13 +159,40 @@ func (w *window) readHeld(tx *store.Tx, pool store.PoolRef) error {
 		}
 		w.Nodes = append(w.Nodes, n)
 		room -= n.BoundSlots - n.Slots
-		for i := range tasks {
-			if t := &tasks[i]; t.State == batch.TaskActive {
-				w.Held = append(w.Held, HeldTask{
-					TaskRef: t.TaskRef, Node: n.Node, Sequence: t.Sequence, Slots: t.Slots, Recalled: t.Release != "",
-				})
-			}
+		w.Held = append(w.Held, notBegun(n.Node, tasks)...)
+	}
+	return nil
+}
+
+// readSlow reads tasks that wait on nodes which have come to long ones, while
+// others, perhaps more urgent, wait for a node.
+func (w *window) readSlow(tx *store.Tx, pool store.PoolRef, now time.Time) error {
+	slow, err := tx.SlowNodes(pool.Account, pool.Pool, now.Add(-paceAge))
+	if err != nil {
+		return err
+	}
+	w.Nodes, w.more = slow, false
+	for _, n := range slow {
+		tasks, err := tx.HeldTasks(n.Node)
+		if err != nil {
+			return err
+		}
+		if w.Slow = append(w.Slow, notBegun(n.Node, tasks)...); len(w.Slow) >= maxSlots {
+			return nil
 		}
 	}
 	return nil
+}
+
+// notBegun are those of the tasks on a node that have not begun.
+func notBegun(node batch.NodeID, tasks []store.HeldTask) []HeldTask {
+	var waiting []HeldTask
+	for i := range tasks {
+		if t := &tasks[i]; t.State == batch.TaskActive {
+			waiting = append(waiting, HeldTask{
+				TaskRef: t.TaskRef, Node: node, Sequence: t.Sequence, Slots: t.Slots, Recalled: t.Release != "",
+			})
+		}
+	}
+	return waiting
 }

@@ -291,6 +291,17 @@ func (tx *Tx) QuickNodes(account batch.AccountName, pool batch.PoolID, since tim
 	return all("list quick nodes", rows, err, scanSlots)
 }
 
+// SlowNodes returns nodes of a pool on which tasks wait for a slot although they
+// have completed none since the given time.
+func (tx *Tx) SlowNodes(account batch.AccountName, pool batch.PoolID, since time.Time) ([]NodeSlots, error) {
+	rows, err := tx.Query(`
+		SELECT `+slotColumns+`
+		FROM node
+		WHERE account = $1 AND pool = $2 AND takes AND free < 0 AND (ahead_changed IS NULL OR ahead_changed < $3)
+		ORDER BY free, id`, string(account), batch.Key(pool), since.UnixMicro())
+	return all("list slow nodes", rows, err, scanSlots)
+}
+
 // FreeNode returns one node, or ErrNotFound unless it takes tasks and has a free
 // slot.
 func (tx *Tx) FreeNode(id batch.NodeID) (NodeSlots, error) {
