@@ -204,7 +204,7 @@ func TestLease(t *testing.T) {
 	t.Run("tasks end when the server is silent for a lease, and are given back", func(t *testing.T) {
 		t.Parallel()
 		n := makeNode(t, slots(1))
-		n.lease = 1500 * time.Millisecond
+		n.lease = 6 * time.Second
 		n.start()
 		up := n.newGate("up")
 		attempt := n.add("t", shell("echo $$ > pid; "+up.reach("up")+"; sleep 600"))
@@ -225,7 +225,7 @@ func TestLease(t *testing.T) {
 	t.Run("a call that got lost on the way does not end them", func(t *testing.T) {
 		t.Parallel()
 		n := makeNode(t)
-		n.lease = 1200 * time.Millisecond
+		n.lease = 5 * time.Second
 		deaf := &deafServer{server: n.server}
 		n.options.Server = deaf
 		n.start()
@@ -249,7 +249,7 @@ func TestLease(t *testing.T) {
 	t.Run("an agent without a server ends after its patience", func(t *testing.T) {
 		t.Parallel()
 		n := makeNode(t, func(n *node) { n.options.Patience = 100 * time.Millisecond })
-		n.lease = time.Second
+		n.lease = 4 * time.Second
 		n.start()
 		n.booted(1)
 		n.change(func() { n.down = errDown })
@@ -271,7 +271,7 @@ func TestLease(t *testing.T) {
 	t.Run("also one that owes a result, which the next one hands over", func(t *testing.T) {
 		t.Parallel()
 		n := makeNode(t, func(n *node) { n.options.Patience = 100 * time.Millisecond })
-		n.lease = time.Second
+		n.lease = 6 * time.Second
 		n.start()
 		up, g := n.newGate("up"), n.newGate("g")
 		attempt := n.add("t", shell(up.reach("up")+"; "+g.wait()+"; exit 7"))
