@@ -61,7 +61,8 @@ type attempt struct {
 	// keeper still has.
 	adopted bool
 	// launched: its process is known to have been started; only its goroutine
-	// asks. unbegun: the agent stopped before, so the next one begins it.
+	// asks. unbegun: an agent that called it running stopped before, this one or
+	// one that left it to this one, so the next one begins it.
 	launched, unbegun bool
 	// alive: has a goroutine.
 	alive bool

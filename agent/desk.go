@@ -280,6 +280,8 @@ func (d *desk) accept(o *batch.TaskOrder) {
 	} else if o.Started && !told {
 		t.phase, t.died = batch.PhaseReleased, batch.DeathLost
 		d.agent.note(soon)
+	} else {
+		t.unbegun = told
 	}
 	d.compare(t, o)
 }
@@ -448,6 +450,7 @@ func (d *desk) running(t *attempt) moment {
 		t.begin(d.agent.moment())
 	}
 	began := t.since
+	t.unbegun = false
 	if t.before == nil {
 		t.phase = batch.PhaseRunning
 	}
@@ -470,7 +473,7 @@ func (d *desk) settled(t *attempt, outcome *batch.Outcome) *attempt {
 	d.vacate(t)
 	switch {
 	case d.agent.working.Err() != nil:
-		t.unbegun = t.phase == batch.PhaseRunning && !t.launched
+		t.unbegun = (t.unbegun || t.phase == batch.PhaseRunning) && !t.launched
 	case t.unwanted:
 		d.attempts = slices.DeleteFunc(d.attempts, func(other *attempt) bool { return other == t })
 		d.agent.keeper.Forget(t.id.String())

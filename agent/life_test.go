@@ -17,6 +17,31 @@ import (
 	"github.com/batchyard/batchyard/batch"
 )
 
+// hangingOnce is a server of a file that does not answer the first request. The
+// function waits for that: without it, an agent that is stopped may leave the
+// request to the next one.
+func hangingOnce(t *testing.T) (*httptest.Server, func()) {
+	var asked atomic.Int32
+	first := make(chan struct{})
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			close(first)
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, "content")
+	}))
+	t.Cleanup(web.Close)
+	return web, func() {
+		t.Helper()
+		select {
+		case <-first:
+		case <-time.After(testTime):
+			t.Fatal("the file is not asked for")
+		}
+	}
+}
+
 func TestRestart(t *testing.T) {
 	t.Parallel()
 
@@ -63,31 +88,40 @@ func TestRestart(t *testing.T) {
 
 	t.Run("a task of which only files have been fetched is begun by the next agent", func(t *testing.T) {
 		t.Parallel()
-		var asked atomic.Int32
-		first := make(chan struct{})
-		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if asked.Add(1) == 1 {
-				close(first)
-				<-r.Context().Done() // the first agent does not get it
-				return
-			}
-			fmt.Fprint(w, "content")
-		}))
-		t.Cleanup(web.Close)
+		web, first := hangingOnce(t)
 		n := newNode(t, allow(host(web)))
 		attempt := n.add("t", fetching(batch.ResourceFile{HTTPURL: web.URL + "/input", FilePath: "input"}))
 		n.phase("t", batch.PhaseRunning)
-		select {
-		case <-first: // otherwise it would be the next agent that does not get it
-		case <-time.After(testTime):
-			t.Fatal("the file is not asked for")
-		}
+		first()
 		n.restart()
 		if got := summarize(n.outcome(attempt)); got != (summary{}) {
 			t.Errorf("outcome is %+v", got)
 		}
 		if got := n.text(n.place("t", "stdout.txt")); !strings.Contains(got, "content") {
 			t.Errorf("output is %q", got)
+		}
+	})
+
+	t.Run("so it is when an agent between them had no slot for it", func(t *testing.T) {
+		t.Parallel()
+		web, first := hangingOnce(t)
+		n := newNode(t, allow(host(web)))
+		up, g := n.newGate("up"), n.newGate("g")
+		n.add("long", shell(up.reach("up")+"; "+g.wait()))
+		up.reached()
+		n.phase("long", batch.PhaseRunning)
+		attempt := n.add("t", fetching(batch.ResourceFile{HTTPURL: web.URL + "/input", FilePath: "input"}))
+		n.phase("t", batch.PhaseRunning)
+		first()
+		n.halt()
+		n.change(func() { n.settings.TaskSlots = 1 })
+		n.start()
+		n.phase("t", batch.PhaseHeld)
+		n.restart()
+		n.phase("long", batch.PhaseRunning)
+		g.open()
+		if got := summarize(n.outcome(attempt)); got != (summary{}) {
+			t.Errorf("outcome is %+v", got)
 		}
 	})
 

@@ -63,7 +63,7 @@ func (d *desk) keepOwed() {
 		case t.unwanted:
 		case t.phase == batch.PhaseEnded:
 			reports = append(reports, t.report())
-		case t.unbegun:
+		case t.unbegun && !t.final():
 			reports = append(reports, batch.TaskReport{
 				Job: t.id.job, Task: t.id.task, Attempt: t.id.attempt, Phase: batch.PhaseHeld,
 			})
