@@ -163,6 +163,36 @@ func TestManyReceipts(t *testing.T) {
 	y.check(err)
 }
 
+// TestNobodyIsLostWhileTheDatabaseDoesNotAnswer has the database busy for longer
+// than a node may be silent: nobody can be heard meanwhile.
+func TestNobodyIsLostWhileTheDatabaseDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, url)
+		y.prepare(0, 1)
+		node := y.handNode()
+		y.addTasks("job", "t", 1)
+		y.assign(node, "t-000")
+		node.sync()
+		y.loops()
+		time.Sleep(time.Minute)
+		y.check(y.db.Update(ctx(t), func(*store.Tx) error { time.Sleep(time.Minute); return nil }))
+		synctest.Wait()
+		node.end("t-000", 0)
+		node.sync()
+		n, err := y.Node(ctx(t), acct, "pool", node.id)
+		y.check(err)
+		if task := y.task("job", "t-000"); task.State != batch.TaskCompleted || task.ExecutionInfo.RequeueCount != 0 || n.State == batch.NodeUnknown {
+			t.Errorf("the task is %s, requeued %d times, and the node %s", task.State, task.ExecutionInfo.RequeueCount, n.State)
+		}
+		time.Sleep(3 * time.Minute)
+		if n, err = y.Node(ctx(t), acct, "pool", node.id); err != nil || n.State != batch.NodeUnknown {
+			t.Errorf("silent for three minutes the node is %s, %v", n.State, err)
+		}
+	})
+}
+
 func TestAFailedCallIsNoContact(t *testing.T) {
 	t.Parallel()
 	url := storetest.SQLite(t)

@@ -23,10 +23,11 @@ func (r *Room) LoseNodes(ctx context.Context) (next time.Time, err error) {
 	if err := r.expectNodes(ctx); err != nil {
 		return next, err
 	}
-	silent, heard := r.memory.silent(r.now().Add(-r.giveUpAfter()))
+	asked := r.now()
+	silent, heard := r.memory.silent(asked.Add(-r.giveUpAfter()))
 	var failures []error
 	for _, id := range silent {
-		if err := r.loseNode(ctx, id); err != nil {
+		if err := r.loseNode(ctx, id, asked); err != nil {
 			failures = append(failures, fmt.Errorf("give up node %s: %w", id, err))
 		}
 	}
@@ -52,17 +53,31 @@ func (r *Room) expectNodes(ctx context.Context) error {
 	return err
 }
 
-// loseNode gives up one node, unless it was heard in the meantime.
-func (r *Room) loseNode(ctx context.Context, id batch.NodeID) error {
+// errDeaf says that a transaction had to wait for so long that reports had to as
+// well.
+var errDeaf = errors.New("the database did not answer")
+
+// loseNode gives up one node, unless it was heard since a time at which it was
+// found to be silent. While the database does not answer nobody is heard, so then
+// it is not the node that is silent: it has more time.
+func (r *Room) loseNode(ctx context.Context, id batch.NodeID, asked time.Time) error {
 	if !r.memory.beginLoss(id, r.now().Add(-r.giveUpAfter())) {
 		return nil
 	}
 	lost := false
 	err := r.db.Update(ctx, func(tx *store.Tx) (err error) {
+		if r.now().Sub(asked) > r.giveUpAfter()/4 {
+			return errDeaf
+		}
 		lost, err = r.giveUp(tx, id)
 		return err
 	})
 	r.memory.endLoss(id, err == nil)
+	if errors.Is(err, errDeaf) {
+		r.memory.excuse(id, r.now())
+		r.log.Warn("compute node has more time: nobody could be heard", "node", id, "waited", r.now().Sub(asked), "err", err)
+		return nil
+	}
 	if err == nil && lost {
 		r.metrics.lost.Inc()
 		r.log.Warn("lost contact with compute node", "node", id, "silent", r.giveUpAfter())

@@ -215,6 +215,15 @@ func (c *memory) expect(node batch.NodeID, at time.Time) {
 	}
 }
 
+// excuse counts a node as heard at a time although it was not.
+func (c *memory) excuse(node batch.NodeID, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.nodes[node]; entry != nil && at.After(entry.at) {
+		entry.at = at
+	}
+}
+
 // forget drops a node that is no more.
 func (c *memory) forget(node batch.NodeID) {
 	c.mu.Lock()

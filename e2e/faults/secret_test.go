@@ -118,7 +118,11 @@ func (s *server) checkEnvironment(t *testing.T, id batch.TaskID) {
 	t.Helper()
 	ending{}.check(t, s.awaitTask(t, "look", id))
 	text := s.stdout(t, "look", id)
-	usual := []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "OWN", "BATCHYARD_TASK_ATTEMPT"}
+	usual := []string{
+		"PATH", "HOME", "USER", "LOGNAME", "LANG", "OWN", "BATCHYARD_TASK_ATTEMPT",
+		// How to reach others, as the operator gave it to the server: docs/configuration.md.
+		"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+	}
 	for _, setting := range strings.Split(strings.TrimSpace(text), "\n") {
 		name, _, _ := strings.Cut(setting, "=")
 		if !strings.HasPrefix(name, "AZ_BATCH_") && !slices.Contains(usual, name) {
