@@ -130,9 +130,12 @@ type wireError struct {
 }
 
 func refusal(response *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("read refusal %s of %s: %w", response.Status, response.Request.URL.Host, err)
+	}
 	var e wireError
-	err := json.UnmarshalRead(io.LimitReader(response.Body, 1<<20), &e)
-	if err != nil || e.Code == "" {
+	if err := json.Unmarshal(body, &e); err != nil || e.Code == "" {
 		return fmt.Errorf("%s answered %s, and not in the words of the Batch service", response.Request.URL.Host, response.Status)
 	}
 	return &Refusal{
