@@ -151,7 +151,10 @@ func (w *Witness) Exceeded(task TaskKey, node batch.NodeID) {
 	defer w.mu.Unlock()
 	w.completed[task] = true
 	long := func(r *Run) bool {
-		return r.Node == node && !r.Ended.IsZero() && r.Ended.Sub(r.Began) >= w.limits[task].length-clockGrain
+		// The time of an attempt goes on while it waits for what an agent before
+		// this one left in its slot.
+		l := w.limits[task]
+		return r.Node == node && !r.Ended.IsZero() && r.Ended.Sub(r.Began) >= l.length-l.grace-clockGrain
 	}
 	if l, ok := w.limits[task]; !ok || !slices.ContainsFunc(w.runs[task], long) {
 		w.violate("%s/%s was ended for its limit of %v (%v) and no run was as long", task.Job, task.Task, l.length, ok)
